@@ -1,0 +1,197 @@
+//! [`MessengerEngine`]: a cheap handle with one view for each domain. An index, no logic.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::auth::{AccessTokens, Actor, Auth, Hasher, Revocations};
+use crate::builder::{Durability, EngineBuilder};
+use crate::conversations::Conversations;
+use crate::error::Result;
+use crate::events::{Events, Hub, LiveSettings};
+use crate::ids::UserId;
+use crate::limits::Limits;
+use crate::messages::Messages;
+use crate::store::Store;
+use crate::sync::Sync;
+use crate::tasks::Tasks;
+use crate::users::Users;
+use crate::write::Writer;
+
+/// A messenger: accounts, conversations, messages, sync and live events over one database.
+///
+/// A handle is cheap to clone, and all clones are the same engine. When the last one goes (with
+/// the last [`Subscription`](crate::events::Subscription)), the engine finishes the writes that
+/// are queued and ends; [`close`](Self::close) does so at once and waits for it.
+///
+/// Made by [`builder`](Self::builder). Needs a running Tokio runtime.
+#[derive(Clone, Debug)]
+pub struct MessengerEngine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Arc<Store>,
+    pub(crate) writer: Writer,
+    pub(crate) hub: Hub,
+    pub(crate) hasher: Hasher,
+    pub(crate) tokens: AccessTokens,
+    pub(crate) revocations: Arc<Revocations>,
+    pub(crate) limits: Limits,
+    pub(crate) live: LiveSettings,
+    pub(crate) durability: Durability,
+    pub(crate) secret_created: Option<PathBuf>,
+    pub(crate) tasks: Tasks,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.closing().cancel();
+    }
+}
+
+/// How an engine is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// `sqlite` or `postgres`.
+    pub database: &'static str,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// The name of the last migration.
+    pub schema_version: String,
+    /// The file of the signing secret, if it was made when this engine was opened.
+    pub secret_created: Option<PathBuf>,
+}
+
+impl MessengerEngine {
+    /// Starts to describe an engine over a database.
+    ///
+    /// `sqlite://chat.db` is a file, made at the first start with mode 0600;
+    /// `postgres://user@host/name` is a PostgreSQL database.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn example() -> messenger_core::Result<()> {
+    /// let engine = messenger_core::MessengerEngine::builder("sqlite://chat.db").open().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(database_url: impl Into<String>) -> EngineBuilder {
+        EngineBuilder::new(database_url.into())
+    }
+
+    pub(crate) fn of(inner: Inner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Accounts and sessions.
+    pub fn auth(&self) -> Auth<'_> {
+        Auth::new(self)
+    }
+
+    /// People and their profiles.
+    pub fn users(&self) -> Users<'_> {
+        Users::new(self)
+    }
+
+    /// Conversations and who belongs to them.
+    pub fn conversations(&self) -> Conversations<'_> {
+        Conversations::new(self)
+    }
+
+    /// Messages.
+    pub fn messages(&self) -> Messages<'_> {
+        Messages::new(self)
+    }
+
+    /// Catching up.
+    pub fn sync(&self) -> Sync<'_> {
+        Sync::new(self)
+    }
+
+    /// Live events.
+    pub fn events(&self) -> Events<'_> {
+        Events::new(self)
+    }
+
+    /// Takes the host's word for who is calling.
+    ///
+    /// For hosts that have a log-in of their own: nothing is verified here, so call it only with
+    /// the id of somebody who has logged in with you.
+    /// [`Users::ensure`](crate::users::Users::ensure) makes the engine know them.
+    pub fn trust(&self, user_id: UserId) -> Actor {
+        Actor::trusted(user_id)
+    }
+
+    /// The bounds that this engine keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Says how the engine is doing, after reading from the database once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable) or
+    /// [`Error::Closed`](crate::Error::Closed): it can not serve now.
+    pub async fn health(&self) -> Result<Health> {
+        if self.tasks().closing().is_cancelled() {
+            return Err(crate::Error::Closed);
+        }
+        self.store().ping().await?;
+        Ok(Health {
+            database: self.store().name(),
+            durability: self.inner.durability,
+            schema_version: self.store().schema_version.clone(),
+            secret_created: self.inner.secret_created.clone(),
+        })
+    }
+
+    /// Closes the engine for all its handles: finishes the writes that are queued, ends every
+    /// subscription, closes the database.
+    ///
+    /// Calls that come later fail with [`Error::Closed`](crate::Error::Closed).
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the engine goes on closing; call it again to wait.
+    pub async fn close(&self) {
+        self.tasks().close().await;
+        self.store().close().await;
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.inner.store
+    }
+
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.inner.writer
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    pub(crate) fn hasher(&self) -> &Hasher {
+        &self.inner.hasher
+    }
+
+    pub(crate) fn tokens(&self) -> &AccessTokens {
+        &self.inner.tokens
+    }
+
+    pub(crate) fn revocations(&self) -> &Revocations {
+        &self.inner.revocations
+    }
+
+    pub(crate) fn live(&self) -> &LiveSettings {
+        &self.inner.live
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
+    }
+}

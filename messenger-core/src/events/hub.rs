@@ -1,0 +1,361 @@
+//! The hub: applies the change log in order and hands each event to those who listen.
+//!
+//! One task owns all of it. Positions have no gaps, so what the hub was not told of (a full
+//! queue, another process) shows as a hole, and the hub reads the hole from the database.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_broadcast::{InactiveReceiver, Receiver, Sender, TrySendError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::event::{Change, Event};
+use super::{LiveSettings, queries};
+use crate::auth::Revocations;
+use crate::error::{Error, Result};
+use crate::ids::{ConversationId, Position, SessionId, UserId};
+use crate::limits::Limits;
+use crate::store::Store;
+use crate::tasks::Tasks;
+
+/// How often users who do not listen any more are forgotten.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// A handle to the task that delivers.
+#[derive(Clone, Debug)]
+pub(crate) struct Hub {
+    commands: mpsc::Sender<Command>,
+}
+
+/// What travels to the subscriptions of one user.
+#[derive(Clone, Debug)]
+pub(super) enum Signal {
+    Event(Arc<Event>),
+    Revoked(Arc<[SessionId]>),
+}
+
+/// A place in a user's channel.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) signals: Receiver<Signal>,
+    /// Everything after this position comes through the channel.
+    pub(super) after: Position,
+}
+
+#[derive(Debug)]
+enum Command {
+    Committed(Vec<Change>),
+    Attach {
+        user: UserId,
+        /// The user's conversations, as of `head`.
+        conversations: Vec<ConversationId>,
+        head: Position,
+        /// Answered with `None` when the hub no longer remembers what came after `head`.
+        reply: oneshot::Sender<Option<Attached>>,
+    },
+}
+
+impl Hub {
+    /// Starts the task, at the head of the change log.
+    pub(crate) async fn start(
+        store: Arc<Store>,
+        revocations: Arc<Revocations>,
+        settings: LiveSettings,
+        limits: &Limits,
+        tasks: &Tasks,
+    ) -> Result<Self> {
+        let (commands, received) = mpsc::channel(limits.hub_queue_max);
+        let head = queries::head(store.read()).await?;
+        let task = Task {
+            store,
+            revocations,
+            settings,
+            queue_max: limits.subscriber_queue_max,
+            ring_max: limits.ring_events_max,
+            last: head,
+            ring: VecDeque::new(),
+            ring_after: head,
+            listeners: HashMap::new(),
+            audiences: HashMap::new(),
+        };
+        tasks.start(task.run(received, tasks.closing().clone()));
+        Ok(Self { commands })
+    }
+
+    /// Hands over what a transaction has committed. Never waits: when the queue is full, the hub
+    /// finds the hole and reads it.
+    pub(crate) fn committed(&self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            let _ = self.commands.try_send(Command::Committed(changes));
+        }
+    }
+
+    /// Gives a user a place in their channel. `None`: read the conversations again, `head` is too
+    /// old.
+    pub(super) async fn attach(
+        &self,
+        user: UserId,
+        conversations: Vec<ConversationId>,
+        head: Position,
+    ) -> Result<Option<Attached>> {
+        let (reply, attached) = oneshot::channel();
+        let attach = Command::Attach {
+            user,
+            conversations,
+            head,
+            reply,
+        };
+        self.commands
+            .send(attach)
+            .await
+            .map_err(|_| Error::Closed)?;
+        attached.await.map_err(|_| Error::Closed)
+    }
+}
+
+/// A user who listens.
+struct Listener {
+    signals: Sender<Signal>,
+    /// Keeps the channel open between two subscriptions, until it is swept.
+    _open: InactiveReceiver<Signal>,
+    conversations: HashSet<ConversationId>,
+    /// What the memberships above contain already.
+    after: Position,
+}
+
+struct Task {
+    store: Arc<Store>,
+    revocations: Arc<Revocations>,
+    settings: LiveSettings,
+    queue_max: usize,
+    ring_max: usize,
+    /// The last position that was delivered.
+    last: Position,
+    /// The changes after `ring_after`, for those who attach with a slightly older picture.
+    ring: VecDeque<Change>,
+    ring_after: Position,
+    listeners: HashMap<UserId, Listener>,
+    /// Who listens to a conversation.
+    audiences: HashMap<ConversationId, HashSet<UserId>>,
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, closing: CancellationToken) {
+        let mut poll = tokio::time::interval(Duration::from_millis(self.settings.poll_ms.max(1)));
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                () = closing.cancelled() => return,
+                command = commands.recv() => match command {
+                    Some(Command::Committed(changes)) => self.committed(changes).await,
+                    Some(Command::Attach { user, conversations, head, reply }) => {
+                        let _ = reply.send(self.attach(user, conversations, head));
+                        Ok(())
+                    }
+                    None => return,
+                },
+                _ = poll.tick() => self.catch_up().await,
+                _ = sweep.tick() => {
+                    self.sweep();
+                    Ok(())
+                }
+            };
+            if let Err(error) = outcome {
+                // Nothing is lost: the hole stays a hole until it can be read.
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "reading the change log failed; it is tried again"
+                );
+            }
+        }
+    }
+
+    async fn committed(&mut self, changes: Vec<Change>) -> Result<()> {
+        let first = changes.first().map_or(Position::ZERO, Change::position);
+        if first.get() > self.last.get() + 1 {
+            self.catch_up().await?;
+        }
+        for change in changes {
+            self.deliver(change);
+        }
+        Ok(())
+    }
+
+    /// Delivers what the database has and the hub has not been told of.
+    async fn catch_up(&mut self) -> Result<()> {
+        let head = queries::head(self.store.read()).await?;
+        while self.last < head {
+            let store = &self.store;
+            let limit = self.settings.batch_size.max(1);
+            let changes =
+                queries::changes_after(store.read(), store.deployment, self.last, limit).await?;
+            if changes.is_empty() {
+                // A new incarnation begins at a position of its own; up to `head` nothing
+                // happened that the change log still has.
+                self.last = head;
+                self.ring.clear();
+                self.ring_after = head;
+                break;
+            }
+            for change in changes {
+                self.deliver(change);
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers a change, unless it has been delivered.
+    fn deliver(&mut self, change: Change) {
+        let position = change.position();
+        if position <= self.last {
+            return;
+        }
+        self.last = position;
+        match &change {
+            Change::MessageCreated {
+                conversation,
+                event,
+            } => self.send(*conversation, event),
+            Change::ConversationCreated {
+                conversation,
+                members,
+                event,
+            } => {
+                for user in members.iter() {
+                    self.join(*user, *conversation, position);
+                }
+                self.send(*conversation, event);
+            }
+            Change::SessionsRevoked {
+                user, sessions, at, ..
+            } => {
+                self.revocations.add(sessions.iter().copied(), *at);
+                if let Some(listener) = self.listeners.get(user) {
+                    let _ = listener
+                        .signals
+                        .try_broadcast(Signal::Revoked(sessions.clone()));
+                }
+            }
+            Change::Unseen { .. } => {}
+        }
+        self.ring.push_back(change);
+        if self.ring.len() > self.ring_max
+            && let Some(oldest) = self.ring.pop_front()
+        {
+            self.ring_after = oldest.position();
+        }
+    }
+
+    fn send(&mut self, conversation: ConversationId, event: &Arc<Event>) {
+        if !self.settings.enabled {
+            return;
+        }
+        let Some(audience) = self.audiences.get(&conversation) else {
+            return;
+        };
+        for user in audience {
+            let Some(listener) = self.listeners.get(user) else {
+                continue;
+            };
+            if event.position <= listener.after {
+                continue;
+            }
+            // A full channel loses its oldest signal, and its slow readers read the database.
+            match listener.signals.try_broadcast(Signal::Event(event.clone())) {
+                Ok(_) | Err(TrySendError::Inactive(_) | TrySendError::Full(_)) => {}
+                Err(TrySendError::Closed(_)) => {}
+            }
+        }
+    }
+
+    fn join(&mut self, user: UserId, conversation: ConversationId, position: Position) {
+        if let Some(listener) = self.listeners.get_mut(&user)
+            && position > listener.after
+            && listener.conversations.insert(conversation)
+        {
+            self.audiences.entry(conversation).or_default().insert(user);
+        }
+    }
+
+    fn attach(
+        &mut self,
+        user: UserId,
+        conversations: Vec<ConversationId>,
+        head: Position,
+    ) -> Option<Attached> {
+        let last = self.last;
+        if !self.listeners.contains_key(&user) {
+            if head < self.ring_after {
+                return None;
+            }
+            let (mut signals, receiver) = async_broadcast::broadcast(self.queue_max);
+            signals.set_overflow(true);
+            signals.set_await_active(false);
+            for conversation in &conversations {
+                self.audiences
+                    .entry(*conversation)
+                    .or_default()
+                    .insert(user);
+            }
+            self.listeners.insert(
+                user,
+                Listener {
+                    signals,
+                    _open: receiver.deactivate(),
+                    conversations: conversations.into_iter().collect(),
+                    after: head,
+                },
+            );
+            // What happened between the picture and now.
+            let joined: Vec<(ConversationId, Position)> = self
+                .ring
+                .iter()
+                .filter_map(|change| match change {
+                    Change::ConversationCreated {
+                        conversation,
+                        members,
+                        event,
+                    } if members.contains(&user) => Some((*conversation, event.position)),
+                    _ => None,
+                })
+                .collect();
+            for (conversation, position) in joined {
+                self.join(user, conversation, position);
+            }
+        }
+        let listener = self.listeners.get(&user)?;
+        Some(Attached {
+            signals: listener.signals.new_receiver(),
+            after: last.max(listener.after),
+        })
+    }
+
+    /// Forgets users who do not listen any more.
+    fn sweep(&mut self) {
+        let gone: Vec<UserId> = self
+            .listeners
+            .iter()
+            .filter(|(_, listener)| listener.signals.receiver_count() == 0)
+            .map(|(user, _)| *user)
+            .collect();
+        for user in gone {
+            let Some(listener) = self.listeners.remove(&user) else {
+                continue;
+            };
+            for conversation in listener.conversations {
+                if let Some(audience) = self.audiences.get_mut(&conversation) {
+                    audience.remove(&user);
+                    if audience.is_empty() {
+                        self.audiences.remove(&conversation);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Live events: what is committed reaches every listener, in order, without polling.
+//!
+//! The writer hands each transaction to the [`Hub`] after its commit. The hub knows who listens
+//! and to which conversations they belong, and gives each listening user one channel that all
+//! their subscriptions share. A subscription that falls behind its channel reads on from the
+//! change log in the database and comes back: a slow reader costs nobody else anything.
+
+mod event;
+mod hub;
+mod queries;
+mod subscription;
+
+pub(crate) use self::event::Change;
+pub use self::event::{Event, EventKind};
+pub(crate) use self::hub::Hub;
+pub use self::subscription::Subscription;
+use crate::auth::Actor;
+use crate::engine::MessengerEngine;
+use crate::error::Result;
+
+/// How live events are delivered.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LiveSettings {
+    /// Whether events are delivered at all; sessions end at once in any case. `true`.
+    pub enabled: bool,
+    /// How often the change log is looked at for changes of other processes, in milliseconds.
+    /// One's own changes never wait for it. 200.
+    pub poll_ms: u64,
+    /// How many lines of the change log are read at a time. 100.
+    pub batch_size: u64,
+}
+
+impl Default for LiveSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            poll_ms: 200,
+            batch_size: 100,
+        }
+    }
+}
+
+/// Live events: the view that [`MessengerEngine::events`] gives.
+#[derive(Debug)]
+pub struct Events<'a> {
+    engine: &'a MessengerEngine,
+}
+
+impl<'a> Events<'a> {
+    pub(crate) fn new(engine: &'a MessengerEngine) -> Self {
+        Self { engine }
+    }
+
+    /// Subscribes to every event of every conversation of the actor, present and future.
+    ///
+    /// What is committed after this resolves is delivered, in the order of its positions, each
+    /// event once. Sync after subscribing, and nothing is missed between the two.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidToken`](crate::Error::InvalidToken): the actor's session has ended.
+    /// - [`Error::Closed`](crate::Error::Closed): the engine is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it, or the [`Subscription`], ends it.
+    pub async fn subscribe(&self, actor: &Actor) -> Result<Subscription> {
+        Subscription::open(self.engine, actor).await
+    }
+}

@@ -1,0 +1,34 @@
+//! An embeddable, offline-first messaging engine: accounts, conversations, messages, sync and
+//! live events in one crate and one file, with no service to run.
+//!
+//! Start with [`MessengerEngine`]. Its views are the domains, in reading order: [`auth`],
+//! [`users`], [`conversations`], [`messages`], [`sync`], [`events`].
+
+pub mod auth;
+pub mod users;
+
+pub mod conversations;
+pub mod messages;
+
+pub mod sync;
+
+pub mod events;
+
+mod builder;
+mod clock;
+mod engine;
+mod error;
+mod ids;
+mod limits;
+mod store;
+mod tasks;
+mod write;
+
+pub use auth::{JwtAlgorithm, Secret};
+pub use builder::{Durability, EngineBuilder};
+pub use clock::Timestamp;
+pub use engine::{Health, MessengerEngine};
+pub use error::{Cause, Error, ErrorKind, Invalid, Result};
+pub use events::LiveSettings;
+pub use ids::{ConversationId, MessageId, Position, Seq, SessionId, UserId};
+pub use limits::Limits;

@@ -1,0 +1,114 @@
+//! Every bound of the engine, with its unit. What can grow has a line here and a test that
+//! reaches it.
+
+use std::time::Duration;
+
+/// The bounds of an engine. Start from [`Limits::default`] and change fields.
+///
+/// # Examples
+///
+/// ```
+/// let mut limits = messenger_core::Limits::default();
+/// limits.message_chars_max = 4_000;
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Length of a message, in characters (Unicode scalar values). 2,000.
+    pub message_chars_max: usize,
+
+    /// Messages in one page of history. 100.
+    pub page_messages_max: u32,
+    /// Users in one answer to a search. 50.
+    pub search_users_max: u32,
+    /// Ids in one look-up of users. 100.
+    pub batch_users_max: usize,
+
+    /// Newest messages of one conversation in a bootstrap. 50.
+    pub bootstrap_messages_per_conversation_max: u32,
+    /// Messages in one bootstrap, shared out evenly; each conversation gets at least its last
+    /// one. 5,000.
+    pub bootstrap_messages_max: u32,
+    /// Missed messages of one conversation in one answer to a sync by sequence numbers; more are
+    /// announced by `has_more`. 100, which existing clients count on.
+    pub changes_messages_per_conversation_max: u32,
+    /// Missed messages in one answer to a sync by sequence numbers. 20,000.
+    pub changes_messages_max: u32,
+    /// Conversations that one request may name: in a sync's map, in a list of ids. 10,000.
+    pub conversations_named_max: usize,
+
+    /// Sessions that one user may have at a time; past it the one unused for longest ends. 100.
+    pub sessions_per_user_max: usize,
+    /// Ended sessions that are remembered in memory until their access tokens expire; past it
+    /// each check of a token reads the database. 100,000.
+    pub revocations_remembered_max: usize,
+    /// Password hashings under way at a time: one a core, since each takes a core and 19 MiB.
+    pub hashings_max: usize,
+    /// Password hashings that may wait; past it the call fails with [`Busy`](crate::Error::Busy).
+    /// 64.
+    pub hashings_queued_max: usize,
+
+    /// Writes that may wait for the writer; past it a call waits for a place. 4,096.
+    pub writes_queued_max: usize,
+    /// How long a write waits for a place in that queue before it fails with
+    /// [`Busy`](crate::Error::Busy). 10 s.
+    pub write_queue_wait_max: Duration,
+    /// Writes in one transaction. 256.
+    pub batch_operations_max: usize,
+    /// Bytes of content in one transaction. 1 MiB.
+    pub batch_bytes_max: usize,
+    /// Rows that the writer keeps in memory between two transactions, of each kind. 20,000.
+    pub working_set_rows_max: usize,
+
+    /// Events that a subscriber may be behind before it reads from the database. 64.
+    pub subscriber_queue_max: usize,
+    /// Recent events kept in memory, for subscribers who are just arriving. 4,096.
+    pub ring_events_max: usize,
+    /// Transactions that may wait for the hub; past it the hub reads them from the database.
+    /// 1,024.
+    pub hub_queue_max: usize,
+    /// Positions of the change log that are kept, together with
+    /// [`event_age_min`](Self::event_age_min). 1,000,000.
+    pub events_kept_min: u64,
+    /// Age up to which the change log is kept whatever its length. 24 h.
+    pub event_age_min: Duration,
+
+    /// Connections to the database that read. 4 in SQLite; a PostgreSQL node holds as many, and
+    /// one to write.
+    pub read_connections: u32,
+    /// How long a read waits for a connection. 10 s.
+    pub read_wait_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            message_chars_max: 2_000,
+            page_messages_max: 100,
+            search_users_max: 50,
+            batch_users_max: 100,
+            bootstrap_messages_per_conversation_max: 50,
+            bootstrap_messages_max: 5_000,
+            changes_messages_per_conversation_max: 100,
+            changes_messages_max: 20_000,
+            conversations_named_max: 10_000,
+            sessions_per_user_max: 100,
+            revocations_remembered_max: 100_000,
+            hashings_max: cores,
+            hashings_queued_max: 64,
+            writes_queued_max: 4_096,
+            write_queue_wait_max: Duration::from_secs(10),
+            batch_operations_max: 256,
+            batch_bytes_max: 1024 * 1024,
+            working_set_rows_max: 20_000,
+            subscriber_queue_max: 64,
+            ring_events_max: 4_096,
+            hub_queue_max: 1_024,
+            events_kept_min: 1_000_000,
+            event_age_min: Duration::from_secs(24 * 60 * 60),
+            read_connections: 4,
+            read_wait_max: Duration::from_secs(10),
+        }
+    }
+}

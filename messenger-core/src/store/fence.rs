@@ -1,0 +1,98 @@
+//! Fences: positions that can not be issued twice, whatever a restore or a fail-over takes back.
+//!
+//! Each incarnation of a database begins at a position taken from the clock, above every
+//! position that can have been issued before, in this history or in a lost one.
+
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction,
+    DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, Statement,
+};
+
+use super::entity::{fence, head};
+use crate::clock;
+
+/// The shard of everything, until there are several.
+pub(crate) const SHARD: i16 = 0;
+
+/// Positions that one second of an incarnation has room for, as a power of two.
+const POSITIONS_PER_SECOND_LOG2: u32 = 20;
+
+/// Starts a new fence if this is a new incarnation: every opening of an SQLite file, every start
+/// and every promotion of a PostgreSQL server.
+pub(super) async fn start(db: &DatabaseTransaction, backend: DbBackend) -> Result<(), DbErr> {
+    let incarnation = incarnation(db, backend).await?;
+    let now = clock::now();
+    let found = match backend {
+        DbBackend::Postgres => {
+            let lock = "SELECT * FROM sync_heads WHERE shard = $1 FOR UPDATE";
+            let lock = Statement::from_sql_and_values(backend, lock, [SHARD.into()]);
+            head::Entity::find().from_raw_sql(lock).one(db).await?
+        }
+        _ => head::Entity::find_by_id(SHARD).one(db).await?,
+    };
+    let pos = match &found {
+        Some(head) if backend == DbBackend::Postgres && head.incarnation == incarnation => {
+            return Ok(());
+        }
+        Some(head) => head.pos,
+        None => 0,
+    };
+    let start = pos.max(now.as_seconds() << POSITIONS_PER_SECOND_LOG2);
+
+    let last = fence::Entity::find()
+        .filter(fence::Column::Shard.eq(SHARD))
+        .order_by_desc(fence::Column::StartPos)
+        .one(db)
+        .await?;
+    if let Some(last) = last {
+        if last.start_pos == start {
+            return Ok(());
+        }
+        let mut last: fence::ActiveModel = last.into();
+        last.end_pos = Set(Some(pos));
+        last.update(db).await?;
+    }
+    let next = fence::Model {
+        shard: SHARD,
+        start_pos: start,
+        end_pos: None,
+        clean: true,
+        created_at: now.as_micros(),
+    };
+    fence::Entity::insert(fence::ActiveModel::from(next))
+        .exec_without_returning(db)
+        .await?;
+
+    let head = head::ActiveModel {
+        shard: Set(SHARD),
+        pos: Set(start),
+        fence_start: Set(start),
+        incarnation: Set(incarnation),
+        horizon_pos: Set(found.as_ref().map_or(0, |head| head.horizon_pos)),
+    };
+    if found.is_some() {
+        head.update(db).await?;
+    } else {
+        head::Entity::insert(head)
+            .exec_without_returning(db)
+            .await?;
+    }
+    Ok(())
+}
+
+/// What distinguishes this life of the database from every other.
+async fn incarnation(db: &DatabaseTransaction, backend: DbBackend) -> Result<String, DbErr> {
+    if backend != DbBackend::Postgres {
+        return Ok("sqlite".to_owned());
+    }
+    // The timeline comes from the log's file name, since the control file may lag after a
+    // promotion. All of it is readable without being a superuser.
+    let sql = "SELECT concat_ws(':', (SELECT system_identifier FROM pg_control_system()), \
+               substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
+               extract(epoch FROM pg_postmaster_start_time())) AS incarnation";
+    let row = db
+        .query_one_raw(Statement::from_string(backend, sql))
+        .await?
+        .ok_or_else(|| DbErr::Custom("PostgreSQL did not say who it is".to_owned()))?;
+    row.try_get("", "incarnation")
+}

@@ -1,0 +1,311 @@
+//! The database: connections, schema, and what differs between SQLite and PostgreSQL.
+//!
+//! One connection writes, a few others read. `sea_orm` is named here, in `write` and in the
+//! `queries.rs` files, and nowhere else.
+
+pub(crate) mod entity;
+mod error;
+mod fence;
+pub(crate) mod rows;
+mod url;
+
+use std::fs::OpenOptions;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use error::is_constraint;
+pub(crate) use fence::SHARD;
+use migration::{Migrator, MigratorTrait};
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, EntityTrait, IsolationLevel, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
+};
+pub(crate) use url::Target;
+use uuid::Uuid;
+
+use self::entity::meta;
+use crate::builder::Durability;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::tasks::Tasks;
+
+/// How long a statement waits for another process that is writing to the same SQLite file.
+const SQLITE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Memory for the pages of an SQLite file, in KiB, for each connection.
+const SQLITE_CACHE_KIB: u32 = 16 * 1024;
+/// Statements that a connection keeps prepared.
+const STATEMENTS_CACHED: usize = 512;
+/// The name under which the deployment's id is kept.
+const DEPLOYMENT: &str = "deployment";
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    write: DatabaseConnection,
+    read: DatabaseConnection,
+    backend: DbBackend,
+    /// Distinguishes this database from every other, in ids that are derived from positions.
+    pub(crate) deployment: Uuid,
+    pub(crate) schema_version: String,
+}
+
+impl Store {
+    /// Opens a database, migrates it and starts a new fence.
+    pub(crate) async fn open(
+        target: &Target,
+        durability: Durability,
+        limits: &Limits,
+    ) -> Result<Self> {
+        if let Target::Sqlite(path) = target {
+            make_private_file(path)?;
+        }
+        let write = connect(target, durability, Access::Write, limits).await?;
+        let backend = write.get_database_backend();
+        let schema_version = migrate(&write, backend).await?;
+        let deployment = deployment(&write).await?;
+        let read = connect(target, durability, Access::Read, limits).await?;
+        Ok(Self {
+            write,
+            read,
+            backend,
+            deployment,
+            schema_version,
+        })
+    }
+
+    pub(crate) fn backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    /// `sqlite` or `postgres`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.backend {
+            DbBackend::Postgres => "postgres",
+            _ => "sqlite",
+        }
+    }
+
+    /// Reads from the database, to see that it is there.
+    pub(crate) async fn ping(&self) -> Result<()> {
+        self.read.ping().await.map_err(Error::from)
+    }
+
+    /// The connections for single statements that read.
+    pub(crate) fn read(&self) -> &DatabaseConnection {
+        &self.read
+    }
+
+    /// Begins the one transaction that may write. Only the writer calls this.
+    pub(crate) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
+        begin_write(&self.write).await
+    }
+
+    /// Reads several things that belong together in one snapshot, and to its end even if the
+    /// caller goes away.
+    pub(crate) async fn snapshot<T, F>(
+        self: &Arc<Self>,
+        tasks: &Tasks,
+        read: impl FnOnce(DatabaseTransaction) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let store = Arc::clone(self);
+        tasks
+            .finish(async move {
+                let postgres = store.backend == DbBackend::Postgres;
+                let transaction = store
+                    .read
+                    .begin_with_options(TransactionOptions {
+                        isolation_level: postgres.then_some(IsolationLevel::RepeatableRead),
+                        access_mode: postgres.then_some(AccessMode::ReadOnly),
+                        sqlite_transaction_mode: None,
+                    })
+                    .await?;
+                // Dropping a transaction that has only read rolls it back, which ends it as well.
+                read(transaction).await
+            })
+            .await
+    }
+
+    /// Closes every connection. An SQLite file is left without a write-ahead log.
+    pub(crate) async fn close(&self) {
+        for pool in [&self.read, &self.write] {
+            if let Err(error) = pool.close_by_ref().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "closing the database failed"
+                );
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// SQLite gives its log and shared memory the mode of the database file, so one file is enough.
+fn make_private_file(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(Error::Setup(
+            format!(
+                "the database file {} can not be made; check the folder",
+                path.display()
+            ),
+            Some(Arc::new(error)),
+        )),
+    }
+}
+
+async fn connect(
+    target: &Target,
+    durability: Durability,
+    access: Access,
+    limits: &Limits,
+) -> Result<DatabaseConnection> {
+    let mut options = ConnectOptions::new(target.driver_url());
+    let connections = match access {
+        Access::Write => 1,
+        Access::Read => limits.read_connections,
+    };
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(limits.read_wait_max)
+        .sqlx_logging(false);
+    match target {
+        Target::Sqlite(path) => {
+            let path: PathBuf = path.clone();
+            options
+                .test_before_acquire(false)
+                .idle_timeout(None)
+                .max_lifetime(None);
+            options.map_sqlx_sqlite_opts(move |sqlite| {
+                sqlite
+                    .filename(&path)
+                    .create_if_missing(false)
+                    .read_only(access == Access::Read)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(match durability {
+                        Durability::Full => SqliteSynchronous::Full,
+                        Durability::Relaxed => SqliteSynchronous::Normal,
+                    })
+                    .foreign_keys(true)
+                    .busy_timeout(SQLITE_BUSY_WAIT)
+                    .statement_cache_capacity(STATEMENTS_CACHED)
+                    .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
+                    .pragma("temp_store", "MEMORY")
+                    .pragma("wal_autocheckpoint", "4000")
+                    .pragma("journal_size_limit", "67108864")
+            });
+        }
+        Target::Postgres(_) => {
+            options.map_sqlx_postgres_opts(move |postgres| {
+                let relaxed = access == Access::Write && durability == Durability::Relaxed;
+                postgres
+                    .application_name("messenger-core")
+                    .statement_cache_capacity(STATEMENTS_CACHED)
+                    .options([
+                        ("lock_timeout", "2s"),
+                        ("idle_in_transaction_session_timeout", "5s"),
+                        ("timezone", "UTC"),
+                    ])
+                    .options(relaxed.then_some(("synchronous_commit", "off")))
+            });
+        }
+    }
+    Database::connect(options).await.map_err(|error| {
+        Error::Setup(
+            format!("the database {target} can not be opened: {error}"),
+            Some(Arc::new(error)),
+        )
+    })
+}
+
+async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    // SQLite: a deferred transaction that reads first fails at once when it then has to wait.
+    db.begin_with_options(TransactionOptions {
+        isolation_level: None,
+        access_mode: None,
+        sqlite_transaction_mode: (db.get_database_backend() == DbBackend::Sqlite)
+            .then_some(SqliteTransactionMode::Immediate),
+    })
+    .await
+}
+
+/// Brings the schema up to date in one transaction and returns its version: a crash in the
+/// middle leaves the old schema, and two processes that start together do it once.
+async fn migrate(db: &DatabaseConnection, backend: DbBackend) -> Result<String> {
+    let transaction = begin_write(db).await?;
+    if backend == DbBackend::Postgres {
+        let lock = "SELECT pg_advisory_xact_lock(hashtext('messenger-core migrations'))";
+        transaction
+            .execute_raw(Statement::from_string(backend, lock))
+            .await?;
+    }
+    Migrator::install(&transaction).await?;
+    let known: Vec<String> = Migrator::migrations()
+        .iter()
+        .map(|migration| migration.name().to_owned())
+        .collect();
+    for applied in Migrator::get_migration_models(&transaction).await? {
+        if !known.contains(&applied.version) {
+            return Err(Error::Setup(
+                format!(
+                    "the database has the schema {}, which this version does not know: run a \
+                     newer version, or restore a backup",
+                    applied.version
+                ),
+                None,
+            ));
+        }
+    }
+    Migrator::up(&transaction, None).await?;
+    fence::start(&transaction, backend).await?;
+    transaction.commit().await?;
+    Ok(known.last().cloned().unwrap_or_default())
+}
+
+/// Reads the deployment's id, making it at the first start.
+async fn deployment(db: &DatabaseConnection) -> Result<Uuid> {
+    let transaction = begin_write(db).await?;
+    let found = meta::Entity::find_by_id(DEPLOYMENT)
+        .one(&transaction)
+        .await?;
+    let deployment = match found {
+        Some(row) => row.value.parse().map_err(|_| {
+            Error::Setup(
+                "the deployment's id in sync_meta is damaged".to_owned(),
+                None,
+            )
+        })?,
+        None => {
+            let fresh = Uuid::now_v7();
+            let row = meta::Model {
+                key: DEPLOYMENT.to_owned(),
+                value: fresh.to_string(),
+            };
+            meta::Entity::insert(meta::ActiveModel::from(row))
+                .on_conflict_do_nothing()
+                .exec_without_returning(&transaction)
+                .await?;
+            fresh
+        }
+    };
+    transaction.commit().await?;
+    Ok(deployment)
+}

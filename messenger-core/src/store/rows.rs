@@ -1,0 +1,267 @@
+//! Three statements that load, insert and update rows set-at-a-time, whatever their number.
+//!
+//! The text of a statement depends only on its table and on a few block sizes (powers of two up
+//! to [`BLOCK_ROWS_MAX`]), so every statement is prepared once and found again in the driver's
+//! cache.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use sea_orm::{
+    ColumnTrait, ColumnType, ConnectionTrait, DbBackend, DbErr, EntityTrait, IdenStatic, Iterable,
+    ModelTrait, Statement, Value,
+};
+
+/// Rows in one statement: 256 rows of 19 columns are well below the 32,766 values that SQLite
+/// takes and the 65,535 of PostgreSQL.
+const BLOCK_ROWS_MAX: usize = 256;
+
+/// The columns by which rows of a table are found, or which of them are written back.
+pub(crate) struct Shape<E: EntityTrait> {
+    /// Unique among all shapes: the statement's text is remembered under it.
+    pub(crate) name: &'static str,
+    /// The columns that find a row.
+    pub(crate) key: &'static [E::Column],
+    /// The columns to write; empty where rows are only loaded.
+    pub(crate) set: &'static [E::Column],
+    /// A further condition on the rows that are loaded, about a table called `t`.
+    pub(crate) only: Option<&'static str>,
+}
+
+impl<E: EntityTrait> Shape<E> {
+    pub(crate) const fn by(name: &'static str, key: &'static [E::Column]) -> Self {
+        Self {
+            name,
+            key,
+            set: &[],
+            only: None,
+        }
+    }
+
+    pub(crate) const fn set(self, set: &'static [E::Column]) -> Self {
+        Self { set, ..self }
+    }
+
+    pub(crate) const fn only(self, only: &'static str) -> Self {
+        Self {
+            only: Some(only),
+            ..self
+        }
+    }
+}
+
+/// The statements of one writer, with their texts.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    backend: DbBackend,
+    texts: HashMap<(&'static str, usize), String>,
+}
+
+impl Rows {
+    pub(crate) fn new(backend: DbBackend) -> Self {
+        Self {
+            backend,
+            texts: HashMap::new(),
+        }
+    }
+
+    /// Loads the rows whose key columns equal one of `keys`, in no particular order.
+    pub(crate) async fn load<E: EntityTrait>(
+        &mut self,
+        db: &impl ConnectionTrait,
+        shape: &Shape<E>,
+        keys: &[Vec<Value>],
+    ) -> Result<Vec<E::Model>, DbErr> {
+        let backend = self.backend;
+        let mut found = Vec::new();
+        for block in keys.chunks(BLOCK_ROWS_MAX) {
+            let size = block.len().next_power_of_two();
+            let text = self.texts.entry((shape.name, size)).or_insert_with(|| {
+                let mut text = String::from("SELECT t.* FROM (");
+                push_values(&mut text, backend, &types(shape.key), size);
+                // A cross join keeps SQLite from walking the whole table and looking up the keys.
+                let _ = write!(
+                    text,
+                    ") AS k CROSS JOIN {} AS t WHERE ",
+                    E::default().table_name()
+                );
+                push_match::<E>(&mut text, "t", "k", shape.key);
+                if let Some(only) = shape.only {
+                    let _ = write!(text, " AND {only}");
+                }
+                text
+            });
+            let values = padded(block, size).flatten().cloned();
+            let statement = Statement::from_sql_and_values(backend, text.as_str(), values);
+            found.append(&mut E::find().from_raw_sql(statement).all(db).await?);
+        }
+        // Padding repeats the last key, and a join gives a row as often as its key is named.
+        Ok(found)
+    }
+
+    /// Inserts rows.
+    pub(crate) async fn insert<E: EntityTrait>(
+        &mut self,
+        db: &impl ConnectionTrait,
+        name: &'static str,
+        rows: &[E::Model],
+    ) -> Result<(), DbErr> {
+        let backend = self.backend;
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let size = previous_power_of_two(rest.len().min(BLOCK_ROWS_MAX));
+            let (block, after) = rest.split_at(size);
+            rest = after;
+            let text = self.texts.entry((name, size)).or_insert_with(|| {
+                let columns: Vec<E::Column> = E::Column::iter().collect();
+                let mut text = format!("INSERT INTO {} (", E::default().table_name());
+                push_names::<E>(&mut text, &columns);
+                text.push_str(") ");
+                push_values(&mut text, backend, &types(&columns), size);
+                text
+            });
+            let values = block
+                .iter()
+                .flat_map(|row| E::Column::iter().map(move |column| row.get(column)));
+            let statement = Statement::from_sql_and_values(backend, text.as_str(), values);
+            db.execute_raw(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the `set` columns of rows that exist.
+    pub(crate) async fn update<E: EntityTrait>(
+        &mut self,
+        db: &impl ConnectionTrait,
+        shape: &Shape<E>,
+        rows: &[E::Model],
+    ) -> Result<(), DbErr> {
+        let backend = self.backend;
+        for block in rows.chunks(BLOCK_ROWS_MAX) {
+            let size = block.len().next_power_of_two();
+            let columns = || shape.key.iter().chain(shape.set).copied();
+            let text = self.texts.entry((shape.name, size)).or_insert_with(|| {
+                let table = E::default();
+                let mut text = format!("UPDATE {} SET ", table.table_name());
+                for (i, column) in shape.set.iter().enumerate() {
+                    let comma = if i == 0 { "" } else { ", " };
+                    let place = shape.key.len() + i + 1;
+                    let _ = write!(text, "{comma}{} = v.column{place}", column.as_str());
+                }
+                text.push_str(" FROM (");
+                push_values(
+                    &mut text,
+                    backend,
+                    &types(&columns().collect::<Vec<_>>()),
+                    size,
+                );
+                text.push_str(") AS v WHERE ");
+                push_match::<E>(&mut text, table.table_name(), "v", shape.key);
+                text
+            });
+            let values: Vec<Vec<Value>> = block
+                .iter()
+                .map(|row| columns().map(|column| row.get(column)).collect())
+                .collect();
+            let values = padded(&values, size).flatten().cloned();
+            let statement = Statement::from_sql_and_values(backend, text.as_str(), values);
+            db.execute_raw(statement).await?;
+        }
+        Ok(())
+    }
+}
+
+fn previous_power_of_two(n: usize) -> usize {
+    1 << n.ilog2()
+}
+
+/// The block, with its last row repeated up to `size`: to look a key up twice, or to write a row
+/// twice the same, changes nothing.
+fn padded(block: &[Vec<Value>], size: usize) -> impl Iterator<Item = &Vec<Value>> {
+    let last = block.last().into_iter().cycle();
+    block.iter().chain(last).take(size)
+}
+
+fn types<C: ColumnTrait>(columns: &[C]) -> Vec<&'static str> {
+    columns
+        .iter()
+        .map(|column| match column.def().get_column_type() {
+            ColumnType::Uuid => "uuid",
+            ColumnType::BigInteger => "bigint",
+            ColumnType::SmallInteger => "smallint",
+            ColumnType::Boolean => "boolean",
+            ColumnType::Binary(_) | ColumnType::VarBinary(_) | ColumnType::Blob => "bytea",
+            ColumnType::Enum { .. } => "smallint",
+            _ => "text",
+        })
+        .collect()
+}
+
+fn push_names<E: EntityTrait>(text: &mut String, columns: &[E::Column]) {
+    for (i, column) in columns.iter().enumerate() {
+        if i > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(column.as_str());
+    }
+}
+
+fn push_match<E: EntityTrait>(text: &mut String, table: &str, keys: &str, columns: &[E::Column]) {
+    for (i, column) in columns.iter().enumerate() {
+        let and = if i == 0 { "" } else { " AND " };
+        let place = i + 1;
+        let _ = write!(
+            text,
+            "{and}{table}.{} = {keys}.column{place}",
+            column.as_str()
+        );
+    }
+}
+
+/// `VALUES (…), (…)`. PostgreSQL takes the types of the columns from the first row.
+fn push_values(text: &mut String, backend: DbBackend, types: &[&'static str], rows: usize) {
+    text.push_str("VALUES ");
+    let mut place = 0;
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for (i, kind) in types.iter().enumerate() {
+            if i > 0 {
+                text.push_str(", ");
+            }
+            place += 1;
+            match backend {
+                DbBackend::Postgres if row == 0 => {
+                    let _ = write!(text, "${place}::{kind}");
+                }
+                DbBackend::Postgres => {
+                    let _ = write!(text, "${place}");
+                }
+                _ => text.push('?'),
+            }
+        }
+        text.push(')');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_powers_of_two() {
+        assert_eq!(previous_power_of_two(1), 1);
+        assert_eq!(previous_power_of_two(255), 128);
+        assert_eq!(previous_power_of_two(256), 256);
+    }
+
+    #[test]
+    fn postgres_is_told_the_types_once() {
+        let mut text = String::new();
+        push_values(&mut text, DbBackend::Postgres, &["uuid", "text"], 2);
+        assert_eq!(text, "VALUES ($1::uuid, $2::text), ($3, $4)");
+
+        text.clear();
+        push_values(&mut text, DbBackend::Sqlite, &["uuid", "text"], 2);
+        assert_eq!(text, "VALUES (?, ?), (?, ?)");
+    }
+}

@@ -1,0 +1,121 @@
+//! Builds the answers of a sync from one snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::ConnectionTrait;
+use uuid::Uuid;
+
+use super::{Bootstrap, Changes};
+use crate::conversations::{self, Conversation};
+use crate::error::{Error, Result};
+use crate::ids::{ConversationId, Seq, UserId};
+use crate::limits::Limits;
+use crate::messages::Message;
+use crate::messages::queries::{Window, windows};
+use crate::users::{self, User};
+
+pub(super) async fn bootstrap(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    limits: &Limits,
+) -> Result<Bootstrap> {
+    let conversations = conversations::queries::list(db, user).await?;
+    let share = match u32::try_from(conversations.len()) {
+        Ok(0) => 0,
+        Ok(count) => (limits.bootstrap_messages_max / count).max(1),
+        Err(_) => 1,
+    };
+    let each = i64::from(share.min(limits.bootstrap_messages_per_conversation_max));
+    let newest: Vec<Window> = conversations
+        .iter()
+        .filter(|conversation| conversation.last_seq > Seq::ZERO)
+        .map(|conversation| Window {
+            conversation: conversation.id.as_uuid(),
+            first: (conversation.last_seq.get() - each + 1).max(1),
+            last: conversation.last_seq.get(),
+        })
+        .collect();
+    let recent_messages: Vec<Message> = windows(db, &newest)
+        .await?
+        .into_values()
+        .flatten()
+        .collect();
+    let users = everybody(db, user, &conversations, &recent_messages).await?;
+    let me = users.iter().find(|known| known.id == user).cloned();
+    Ok(Bootstrap {
+        me: me.ok_or(Error::UserNotFound)?,
+        users,
+        conversations,
+        recent_messages,
+    })
+}
+
+pub(super) async fn changes(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    after: &BTreeMap<ConversationId, Seq>,
+    limits: &Limits,
+) -> Result<Changes> {
+    let conversations = conversations::queries::list(db, user).await?;
+    let mut room = i64::from(limits.changes_messages_max);
+    let mut has_more = false;
+    let mut next_after_seq = BTreeMap::new();
+    let mut missed = Vec::new();
+    for conversation in &conversations {
+        let last = conversation.last_seq.get();
+        let known = after
+            .get(&conversation.id)
+            .copied()
+            .unwrap_or(Seq::ZERO)
+            .get();
+        let count = (last - known)
+            .clamp(0, i64::from(limits.changes_messages_per_conversation_max))
+            .min(room);
+        room -= count;
+        has_more |= known + count < last;
+        next_after_seq.insert(conversation.id, Seq::stored(known + count));
+        if count > 0 {
+            missed.push(Window {
+                conversation: conversation.id.as_uuid(),
+                first: known + 1,
+                last: known + count,
+            });
+        }
+    }
+    let messages: Vec<Message> = windows(db, &missed)
+        .await?
+        .into_values()
+        .flatten()
+        .collect();
+    let users = everybody(db, user, &conversations, &messages).await?;
+    Ok(Changes {
+        users,
+        conversations,
+        messages,
+        has_more,
+        next_after_seq,
+    })
+}
+
+/// Everybody whom an answer names, ordered by id. Members come with their conversations; only
+/// senders who are no members have to be looked up.
+async fn everybody(
+    db: &impl ConnectionTrait,
+    me: UserId,
+    conversations: &[Conversation],
+    messages: &[Message],
+) -> Result<Vec<User>> {
+    let members = conversations
+        .iter()
+        .flat_map(|conversation| &conversation.members);
+    let mut known: BTreeMap<UserId, User> = members.map(|user| (user.id, user.clone())).collect();
+    let named = messages.iter().map(|message| message.sender_id).chain([me]);
+    let missing: BTreeSet<Uuid> = named
+        .filter(|id| !known.contains_key(id))
+        .map(UserId::as_uuid)
+        .collect();
+    for user in users::queries::by_ids(db, missing).await? {
+        known.insert(user.id, user);
+    }
+    Ok(known.into_values().collect())
+}

@@ -1,0 +1,162 @@
+//! People: their public profile, and how they are found.
+
+mod names;
+mod operations;
+pub(crate) mod queries;
+
+pub use self::names::{DisplayName, Username};
+use self::operations::EnsureUser;
+use crate::auth::Actor;
+use crate::clock::Timestamp;
+use crate::engine::MessengerEngine;
+use crate::error::{Invalid, Result};
+use crate::events::Change;
+use crate::ids::UserId;
+use crate::store::entity::{event, user};
+use crate::write::{Batch, LogRefs};
+
+/// The longest text to search for, in characters.
+const QUERY_CHARS_MAX: usize = 64;
+
+/// People: the view that [`MessengerEngine::users`] gives.
+#[derive(Debug)]
+pub struct Users<'a> {
+    engine: &'a MessengerEngine,
+}
+
+/// What everybody who is logged in may see of a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Their id.
+    pub id: UserId,
+    /// The name that they log in with.
+    pub username: Username,
+    /// The name that is shown.
+    pub display_name: DisplayName,
+    /// When they were registered.
+    pub created_at: Timestamp,
+}
+
+/// A user whom the host knows by its own log-in.
+#[derive(Clone, Debug)]
+pub struct HostUser {
+    /// The id: the host's own, if that is a UUID, or one that the host derives from its own.
+    pub id: UserId,
+    /// A unique name.
+    pub username: Username,
+    /// The name that is shown.
+    pub display_name: DisplayName,
+}
+
+impl<'a> Users<'a> {
+    pub(crate) fn new(engine: &'a MessengerEngine) -> Self {
+        Self { engine }
+    }
+
+    /// Returns the actor's own profile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UserNotFound`](crate::Error::UserNotFound): the host trusts somebody whom the engine does not know; see
+    /// [`ensure`](Self::ensure).
+    pub async fn me(&self, actor: &Actor) -> Result<User> {
+        queries::user(self.engine.store(), actor.user_id()).await
+    }
+
+    /// Finds people whose username or display name contains a text, whatever the capitals.
+    ///
+    /// The text is 1 to 64 characters, each of which stands for itself. The actor is not among
+    /// the answers, which are ordered by username and no more than `limit`, 1 to 50.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid): `query` or `limit` is out of bounds.
+    pub async fn search(&self, actor: &Actor, query: &str, limit: u32) -> Result<Vec<User>> {
+        if !(1..=QUERY_CHARS_MAX).contains(&query.chars().count()) {
+            return Err(Invalid::new("query", "must be 1 to 64 characters").into());
+        }
+        if query.contains('\0') {
+            return Err(Invalid::new("query", "must not contain U+0000").into());
+        }
+        let most = self.engine.limits().search_users_max;
+        if !(1..=most).contains(&limit) {
+            return Err(Invalid::new("limit", format!("must be 1 to {most}")).into());
+        }
+        queries::search(self.engine.store(), actor, query, limit).await
+    }
+
+    /// Returns those of the named users whom the actor may look up: themselves and everybody
+    /// with whom they share a conversation, ordered by username and then id. Others are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid): there are more than 100 ids.
+    pub async fn batch(&self, actor: &Actor, ids: &[UserId]) -> Result<Vec<User>> {
+        let most = self.engine.limits().batch_users_max;
+        if ids.len() > most {
+            return Err(Invalid::new("ids", format!("must be 1 to {most} ids")).into());
+        }
+        queries::acquainted(self.engine.store(), actor, ids).await
+    }
+
+    /// Makes sure that a user whom only the host knows exists with this name; may be repeated.
+    ///
+    /// The user has no password, so nobody logs in as them here:
+    /// [`MessengerEngine::trust`](crate::MessengerEngine::trust) makes the host their log-in.
+    /// Called again with another display name, it changes the profile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UsernameTaken`](crate::Error::UsernameTaken): somebody else has the username.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped before it resolves, the user exists with this name or nothing has changed.
+    pub async fn ensure(&self, user: HostUser) -> Result<User> {
+        self.engine.writer().run(EnsureUser(user)).await
+    }
+}
+
+impl User {
+    /// Adds a user to a batch.
+    pub(crate) fn insert(
+        batch: &mut Batch,
+        id: UserId,
+        username: &Username,
+        display_name: &DisplayName,
+        password_hash: Option<String>,
+    ) -> Self {
+        let position = batch.next_position();
+        let row = user::Model {
+            id: id.as_uuid(),
+            username: username.as_str().to_owned(),
+            username_key: username.key().to_owned(),
+            display_name: display_name.as_str().to_owned(),
+            display_name_key: display_name.key(),
+            password_hash,
+            created_at: batch.now().as_micros(),
+            changed_pos: position.get(),
+        };
+        let user = Self::from(&row);
+        batch.insert_user(row);
+        let refs = LogRefs {
+            user: Some(id),
+            actor: Some(id),
+            ..LogRefs::default()
+        };
+        batch.log(position, event::Kind::UserChanged, &refs);
+        batch.announce(Change::Unseen { position });
+        user
+    }
+}
+
+impl From<&user::Model> for User {
+    fn from(row: &user::Model) -> Self {
+        Self {
+            id: row.id.into(),
+            username: Username::stored(&row.username, &row.username_key),
+            display_name: DisplayName::stored(&row.display_name),
+            created_at: Timestamp::from_micros(row.created_at),
+        }
+    }
+}

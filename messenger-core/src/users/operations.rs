@@ -1,0 +1,56 @@
+//! The rules of profiles.
+
+use super::{HostUser, User};
+use crate::error::{Error, Result};
+use crate::events::Change;
+use crate::store::entity::event;
+use crate::write::{Batch, LogRefs, Needs, Operation};
+
+/// Makes a host's user exist, with the name that the host gives.
+pub(super) struct EnsureUser(pub(super) HostUser);
+
+impl Operation for EnsureUser {
+    type Output = User;
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.user(self.0.id);
+        needs.username(self.0.username.key());
+    }
+
+    fn apply(&self, batch: &mut Batch) -> Result<User> {
+        let HostUser {
+            id,
+            username,
+            display_name,
+        } = &self.0;
+        let holder = batch.find_username(username.key());
+        if holder.is_some_and(|holder| holder != *id) {
+            return Err(Error::UsernameTaken);
+        }
+        let Ok(row) = batch.require_user(*id) else {
+            return Ok(User::insert(batch, *id, username, display_name, None));
+        };
+        if holder.is_none() {
+            // A username is for life here: it is how people have learnt to find somebody.
+            return Err(Error::UsernameTaken);
+        }
+        if row.display_name == display_name.as_str() {
+            return Ok(User::from(row));
+        }
+
+        let position = batch.next_position();
+        if let Some(row) = batch.users.change(&id.as_uuid()) {
+            row.display_name = display_name.as_str().to_owned();
+            row.display_name_key = display_name.key();
+            row.changed_pos = position.get();
+        }
+        let refs = LogRefs {
+            user: Some(*id),
+            actor: Some(*id),
+            ..LogRefs::default()
+        };
+        batch.log(position, event::Kind::UserChanged, &refs);
+        batch.announce(Change::Unseen { position });
+        batch.require_user(*id).map(User::from)
+    }
+}

@@ -1,0 +1,105 @@
+//! What is read about people.
+
+use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+use uuid::Uuid;
+
+use super::User;
+use crate::auth::Actor;
+use crate::error::{Error, Result};
+use crate::ids::UserId;
+use crate::store::Store;
+use crate::store::entity::{member, user};
+
+/// One user, who must exist.
+pub(super) async fn user(store: &Store, id: UserId) -> Result<User> {
+    let row = user::Entity::find_by_id(id.as_uuid())
+        .one(store.read())
+        .await?;
+    row.as_ref().map(User::from).ok_or(Error::UserNotFound)
+}
+
+/// People whose names contain a text, whatever the capitals, without the actor.
+pub(super) async fn search(
+    store: &Store,
+    actor: &Actor,
+    query: &str,
+    limit: u32,
+) -> Result<Vec<User>> {
+    // A search for a place in the text has no wildcards that would have to be escaped.
+    let place = match store.backend() {
+        DbBackend::Postgres => "strpos",
+        _ => "instr",
+    };
+    let contains = |column: user::Column, text: String| {
+        Expr::expr(Func::cust(place).args([Expr::col(column), Expr::val(text)])).gt(0)
+    };
+    let folded = query.to_lowercase();
+    let rows = user::Entity::find()
+        .filter(user::Column::Id.ne(actor.user_id().as_uuid()))
+        .filter(
+            Condition::any()
+                .add(contains(user::Column::UsernameKey, folded.clone()))
+                .add(contains(user::Column::DisplayNameKey, folded)),
+        )
+        .order_by_asc(user::Column::UsernameKey)
+        .limit(u64::from(limit))
+        .all(store.read())
+        .await?;
+    Ok(rows.iter().map(User::from).collect())
+}
+
+/// Those of the named users with whom the actor shares a conversation, and the actor.
+pub(super) async fn acquainted(store: &Store, actor: &Actor, ids: &[UserId]) -> Result<Vec<User>> {
+    let me = actor.user_id().as_uuid();
+    let mut mine = Query::select();
+    mine.column(member::Column::ConversationId)
+        .from(member::Entity)
+        .and_where(member::Column::UserId.eq(me))
+        .and_where(member::Column::State.eq(member::State::Joined));
+    let mut shared = Query::select();
+    shared
+        .column(member::Column::UserId)
+        .from(member::Entity)
+        .and_where(member::Column::State.eq(member::State::Joined))
+        .and_where(member::Column::ConversationId.in_subquery(mine))
+        .and_where(member::Column::UserId.is_in(ids.iter().map(|id| id.as_uuid())));
+    let rows = user::Entity::find()
+        .filter(user::Column::Id.is_in(ids.iter().map(|id| id.as_uuid())))
+        .filter(
+            Condition::any()
+                .add(user::Column::Id.eq(me))
+                .add(user::Column::Id.in_subquery(shared)),
+        )
+        .order_by_asc(user::Column::UsernameKey)
+        .order_by_asc(user::Column::Id)
+        .all(store.read())
+        .await?;
+    Ok(rows.iter().map(User::from).collect())
+}
+
+/// Users by their ids, in the order of their ids.
+pub(crate) async fn by_ids(
+    db: &impl ConnectionTrait,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Result<Vec<User>> {
+    let mut ids: Vec<Uuid> = ids.into_iter().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut users = Vec::with_capacity(ids.len());
+    for some in ids.chunks(IDS_PER_STATEMENT) {
+        let rows = user::Entity::find()
+            .filter(user::Column::Id.is_in(some.iter().copied()))
+            .order_by_asc(user::Column::Id)
+            .all(db)
+            .await?;
+        users.extend(rows.iter().map(User::from));
+    }
+    Ok(users)
+}
+
+/// Ids in one statement: far below the number of values that either database takes.
+const IDS_PER_STATEMENT: usize = 1_000;

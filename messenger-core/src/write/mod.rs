@@ -1,0 +1,107 @@
+//! The one write path.
+//!
+//! An [`Operation`] names the rows that it must see and then decides over them in memory. The
+//! [`Writer`] takes whatever operations have queued while its last transaction ran, loads the
+//! union of their needs, applies them one by one, flushes what changed, commits, and only then
+//! answers and announces. So many operations share one `fsync`, a refused operation leaves no
+//! trace, and a caller who goes away in the middle changes nothing.
+
+mod batch;
+mod flush;
+mod job;
+mod load;
+mod needs;
+mod prune;
+mod table;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use self::batch::{Batch, LogRefs};
+use self::job::{Job, Queued};
+pub(crate) use self::needs::{Needs, direct_key};
+use crate::error::{Error, Result};
+use crate::events::Hub;
+use crate::limits::Limits;
+use crate::store::Store;
+use crate::tasks::Tasks;
+
+/// A write as pure rules: no I/O, no clock but [`Batch::now`], no ids but [`Batch::id`].
+pub(crate) trait Operation: Send + 'static {
+    type Output: Send + 'static;
+
+    /// Names every row that [`apply`](Self::apply) looks at. What is not named is not there.
+    fn needs(&self, needs: &mut Needs);
+
+    /// Decides, and changes the batch.
+    ///
+    /// All checks come first: past its first change an operation can not fail. It may be applied
+    /// again, to a fresh batch, when the transaction of the first one could not be committed.
+    fn apply(&self, batch: &mut Batch) -> Result<Self::Output>;
+
+    /// Bytes of content, which bound a transaction.
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+/// A handle to the task that writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Box<dyn Job>>,
+    wait_max: Duration,
+}
+
+impl Writer {
+    /// Starts the task that writes, and the one that prunes the change log through it.
+    pub(crate) fn start(store: Arc<Store>, hub: Hub, limits: &Limits, tasks: &Tasks) -> Self {
+        let (queue, jobs) = mpsc::channel(limits.writes_queued_max);
+        let task = writer::Task::new(store.clone(), hub, limits.clone());
+        tasks.start(task.run(jobs, tasks.closing().clone()));
+        let writer = Self {
+            queue,
+            wait_max: limits.write_queue_wait_max,
+        };
+        tasks.start(prune::run(
+            store,
+            writer.clone(),
+            limits.clone(),
+            tasks.closing().clone(),
+        ));
+        writer
+    }
+
+    /// Runs an operation in the next transaction and returns its outcome after the commit.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Busy`]: the queue stayed full; nothing was stored.
+    /// - [`Error::Closed`]: the engine is closed; nothing was stored.
+    /// - what the operation refuses, or why the transaction failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped before it resolves, the operation took place whole or not at all.
+    pub(crate) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let (reply, answer) = oneshot::channel();
+        let place = match self.queue.try_reserve() {
+            Ok(place) => place,
+            Err(mpsc::error::TrySendError::Closed(())) => return Err(Error::Closed),
+            Err(mpsc::error::TrySendError::Full(())) => {
+                match tokio::time::timeout(self.wait_max, self.queue.reserve()).await {
+                    Ok(place) => place.map_err(|_| Error::Closed)?,
+                    Err(_) => {
+                        return Err(Error::Busy {
+                            retry_after: Duration::from_secs(1),
+                        });
+                    }
+                }
+            }
+        };
+        place.send(Box::new(Queued::new(operation, reply)));
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}

@@ -1,0 +1,65 @@
+//! The rows that the operations of a batch must see.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use crate::ids::{ConversationId, UserId};
+
+/// Keys of rows, gathered from every operation of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    pub(super) users: HashSet<Uuid>,
+    pub(super) usernames: HashSet<String>,
+    pub(super) sessions: HashSet<Uuid>,
+    pub(super) sessions_of: HashSet<Uuid>,
+    pub(super) refresh_tokens: HashSet<Vec<u8>>,
+    pub(super) conversations: HashSet<Uuid>,
+    pub(super) directs: HashSet<(UserId, UserId)>,
+    pub(super) members: HashSet<(Uuid, Uuid)>,
+    pub(super) sent: HashSet<(String, Uuid)>,
+}
+
+impl Needs {
+    pub(crate) fn user(&mut self, id: UserId) {
+        self.users.insert(id.as_uuid());
+    }
+
+    /// The user who has this folded username, if any.
+    pub(crate) fn username(&mut self, key: &str) {
+        self.usernames.insert(key.to_owned());
+    }
+
+    /// Every session of a user that has not been revoked.
+    pub(crate) fn sessions_of(&mut self, user: UserId) {
+        self.sessions_of.insert(user.as_uuid());
+    }
+
+    /// The refresh token with this hash, the one that replaced it, their session and its user.
+    pub(crate) fn refresh_token(&mut self, hash: &[u8]) {
+        self.refresh_tokens.insert(hash.to_vec());
+    }
+
+    /// A conversation and somebody's membership in it.
+    pub(crate) fn membership(&mut self, conversation: ConversationId, user: UserId) {
+        self.conversations.insert(conversation.as_uuid());
+        self.members
+            .insert((conversation.as_uuid(), user.as_uuid()));
+    }
+
+    /// The direct conversation of two people, if any.
+    pub(crate) fn direct(&mut self, one: UserId, other: UserId) {
+        self.directs.insert((one.min(other), one.max(other)));
+    }
+
+    /// The message that a sender has sent under a client id, if any.
+    pub(crate) fn sent(&mut self, client_id: &str, sender: UserId) {
+        self.sent.insert((client_id.to_owned(), sender.as_uuid()));
+    }
+}
+
+/// The key that makes a direct conversation unique: the smaller id, then the greater one.
+pub(crate) fn direct_key(one: UserId, other: UserId) -> Vec<u8> {
+    let (low, high) = (one.min(other), one.max(other));
+    [*low.as_uuid().as_bytes(), *high.as_uuid().as_bytes()].concat()
+}

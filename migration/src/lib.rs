@@ -1,0 +1,30 @@
+//! The schema of `messenger-core` as code, with its reasons.
+//!
+//! Migrations run when an engine opens its database. A released migration is never edited: a
+//! change is a new file that works while the previous version of the program is still running
+//! against the same database (expand first, contract a release later).
+//!
+//! Conventions, the same in SQLite and PostgreSQL:
+//!
+//! - **ids** are UUIDv7 in 16 bytes (`BLOB`, `uuid`), so their order is the order of creation;
+//! - **times** are `i64` microseconds since 1970 (text times sort wrongly in SQLite);
+//! - **positions** (`…_pos`) and **sequence numbers** (`…_seq`) are `i64` below 2^53;
+//! - **enums** are small integers whose meaning is in `messenger-core`'s `store/entity`;
+//! - rows that others can see are stamped with the position of their last change, and are never
+//!   deleted: a tombstone keeps every cursor valid, however old.
+
+mod m20261101_000001_create_schema;
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::*;
+
+/// Every migration, in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261101_000001_create_schema::Migration)]
+    }
+}
