@@ -123,8 +123,9 @@ impl EngineBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Setup`]: an address, a file or a schema that can not be used, with what to do
-    /// about it in its text.
+    /// - [`Error::Invalid`]: the database URL can not be read.
+    /// - [`Error::Setup`]: a server, a file or a schema that can not be used, with what to do
+    ///   about it in its text.
     ///
     /// # Cancel safety
     ///

@@ -2,7 +2,8 @@
 //! live events in one crate and one file, with no service to run.
 //!
 //! Start with [`MessengerEngine`]. Its views are the domains, in reading order: [`auth`],
-//! [`users`], [`conversations`], [`messages`], [`sync`], [`events`].
+//! [`users`], [`conversations`], [`messages`], [`sync`], [`events`]. The [`manual`] has what does
+//! not belong to one call.
 
 pub mod auth;
 pub mod users;
@@ -13,6 +14,8 @@ pub mod messages;
 pub mod sync;
 
 pub mod events;
+
+pub mod manual;
 
 mod builder;
 mod clock;
@@ -32,3 +35,8 @@ pub use error::{Cause, Error, ErrorKind, Invalid, Result};
 pub use events::LiveSettings;
 pub use ids::{ConversationId, MessageId, Position, Seq, SessionId, UserId};
 pub use limits::Limits;
+
+/// The README's programs, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

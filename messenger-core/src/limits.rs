@@ -73,6 +73,12 @@ pub struct Limits {
     /// Age up to which the change log is kept whatever its length. 24 h.
     pub event_age_min: Duration,
 
+    /// How long a session, and a spent refresh token, is kept after its end: that long its reuse
+    /// is still seen. 30 days.
+    pub ended_sessions_kept: Duration,
+    /// How often it is looked for lines of the change log and sessions that may go. 1 min.
+    pub prune_interval: Duration,
+
     /// Connections to the database that read. 4 in SQLite; a PostgreSQL node holds as many, and
     /// one to write.
     pub read_connections: u32,
@@ -107,6 +113,8 @@ impl Default for Limits {
             hub_queue_max: 1_024,
             events_kept_min: 1_000_000,
             event_age_min: Duration::from_secs(24 * 60 * 60),
+            ended_sessions_kept: Duration::from_secs(30 * 24 * 60 * 60),
+            prune_interval: Duration::from_secs(60),
             read_connections: 4,
             read_wait_max: Duration::from_secs(10),
         }

@@ -53,7 +53,8 @@ impl Dialect {
                 integer: "bigint",
                 enumeration: "smallint",
                 boolean: "boolean",
-                text: "text",
+                // Sorted by code points, as in SQLite, and not by the rules of a language.
+                text: "text COLLATE \"C\"",
                 bytes: "bytea",
                 table: "",
                 keyed_table: "",
@@ -357,6 +358,8 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index("blocks_changed", "blocks", &["owner_id", "changed_pos"]),
         index("sessions_user", "sessions", &["user_id"]),
         index("sessions_revoked", "sessions", &["revoked_at"]),
+        index("sessions_expires", "sessions", &["expires_at"]),
+        index("refresh_tokens_used", "refresh_tokens", &["used_at"]),
         index("refresh_tokens_session", "refresh_tokens", &["session_id"]),
         unique("conversations_direct", "conversations", &["direct_key"]),
         unique(

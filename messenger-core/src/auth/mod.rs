@@ -165,8 +165,11 @@ impl<'a> Auth<'a> {
         password: &str,
         device: Option<String>,
     ) -> Result<Login> {
-        let key = Username::fold(username);
-        let account = queries::account(self.engine.store(), &key).await?;
+        // What can not be a username is nobody's.
+        let account = match Username::parse(username) {
+            Ok(username) => queries::account(self.engine.store(), username.key()).await?,
+            Err(_) => None,
+        };
         let hash = account.as_ref().and_then(|row| row.password_hash.clone());
         let right = self.engine.hasher().verify(password, hash.clone()).await?;
         let (Some(account), Some(password_hash), true) = (account, hash, right) else {

@@ -60,8 +60,9 @@ impl Store {
         durability: Durability,
         limits: &Limits,
     ) -> Result<Self> {
-        if let Target::Sqlite(path) = target {
-            make_private_file(path)?;
+        match target {
+            Target::Sqlite(path) => make_private_file(path)?,
+            Target::Postgres(url) => reach(target, url).await?,
         }
         let write = connect(target, durability, Access::Write, limits).await?;
         let backend = write.get_database_backend();
@@ -171,6 +172,24 @@ fn make_private_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Connects once without a pool, which would try again and again and then not say why.
+async fn reach(target: &Target, url: &str) -> Result<()> {
+    #[cfg(feature = "postgres")]
+    {
+        use sea_orm::sqlx::{Connection, PgConnection};
+        let reached = async { PgConnection::connect(url).await?.close().await };
+        reached.await.map_err(|error| {
+            Error::Setup(
+                format!("the database {target} can not be reached"),
+                Some(Arc::new(error)),
+            )
+        })?;
+    }
+    #[cfg(not(feature = "postgres"))]
+    let _ = (target, url);
+    Ok(())
+}
+
 async fn connect(
     target: &Target,
     durability: Durability,
@@ -214,6 +233,7 @@ async fn connect(
             });
         }
         Target::Postgres(_) => {
+            #[cfg(feature = "postgres")]
             options.map_sqlx_postgres_opts(move |postgres| {
                 let relaxed = access == Access::Write && durability == Durability::Relaxed;
                 postgres
@@ -230,7 +250,7 @@ async fn connect(
     }
     Database::connect(options).await.map_err(|error| {
         Error::Setup(
-            format!("the database {target} can not be opened: {error}"),
+            format!("the database {target} can not be opened"),
             Some(Arc::new(error)),
         )
     })

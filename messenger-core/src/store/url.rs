@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Invalid, Result};
 
 /// Where the database is.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,15 +15,14 @@ pub(crate) enum Target {
 impl Target {
     /// Reads an address.
     ///
-    /// `sqlite://app.db` and `sqlite:///./app.db` are relative to the working folder;
+    /// `sqlite://app.db`, `sqlite:///app.db` and `sqlite:///./app.db` are relative to the working
+    /// folder (the last two are how SQLAlchemy writes it; nobody keeps a database in `/` itself);
     /// `sqlite:///var/lib/app.db` and `sqlite:////var/lib/app.db` are absolute. A driver after a
     /// plus sign (`sqlite+aiosqlite`, `postgresql+asyncpg`) is accepted and means nothing here.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let refused = |why: &str| {
-            Error::Setup(
-                format!("the database URL {why}: use sqlite://FILE or postgres://USER@HOST/NAME"),
-                None,
-            )
+            let rule = format!("{why}: use sqlite://FILE or postgres://USER@HOST/NAME");
+            Error::Invalid(Invalid::new("database_url", rule))
         };
         let (scheme, rest) = url
             .split_once(':')
@@ -36,6 +35,7 @@ impl Target {
                 let path = match path.strip_prefix('/') {
                     Some(dotted) if dotted.starts_with("./") || dotted.starts_with("../") => dotted,
                     Some(absolute) if absolute.starts_with('/') => absolute,
+                    Some(name) if !name.contains('/') => name,
                     _ => path,
                 };
                 if path.is_empty() || path.contains(":memory:") {
@@ -94,6 +94,7 @@ mod tests {
         for (url, path) in [
             ("sqlite://app.db", "app.db"),
             ("sqlite:app.db", "app.db"),
+            ("sqlite:///app.db", "app.db"),
             ("sqlite:///./app.db", "./app.db"),
             ("sqlite:///../app.db", "../app.db"),
             ("sqlite+aiosqlite:///./app.db", "./app.db"),
@@ -112,6 +113,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "postgres")]
     #[test]
     fn a_password_is_not_shown() {
         let target = Target::parse("postgresql+asyncpg://ann:pass@word@db/chat").expect("a URL");

@@ -40,7 +40,7 @@ impl Username {
         if !(3..=32).contains(&text.len()) {
             return Err(Invalid::new("username", "must be 3 to 32 characters"));
         }
-        Ok(Self::stored(text, &Self::fold(text)))
+        Ok(Self::stored(text, &text.to_ascii_lowercase()))
     }
 
     pub(crate) fn stored(text: &str, key: &str) -> Self {
@@ -48,11 +48,6 @@ impl Username {
             text: text.to_owned(),
             key: key.to_owned(),
         }
-    }
-
-    /// The form in which any text is looked up among usernames.
-    pub(crate) fn fold(text: &str) -> String {
-        text.to_ascii_lowercase()
     }
 
     /// Returns the name as it was chosen.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::needs::direct_key;
+use super::prune::Prune;
 use super::table::Table;
 use crate::clock::Timestamp;
 use crate::conversations::Membership;
@@ -35,7 +36,7 @@ pub(crate) struct Batch {
     pub(super) messages: Vec<message::Model>,
     pub(super) events: Vec<event::Model>,
     pub(super) changes: Vec<Change>,
-    pub(super) prune_to: Option<i64>,
+    pub(super) prune: Option<Prune>,
 }
 
 impl Batch {
@@ -55,7 +56,7 @@ impl Batch {
             messages: Vec::new(),
             events: Vec::new(),
             changes: Vec::new(),
-            prune_to: None,
+            prune: None,
         }
     }
 
@@ -99,7 +100,7 @@ impl Batch {
         self.sent.clear();
         self.messages.clear();
         self.events.clear();
-        self.prune_to = None;
+        self.prune = None;
     }
 
     /// The time of the transaction.
@@ -226,9 +227,9 @@ impl Batch {
         });
     }
 
-    /// Asks for the change log to be cut: positions up to and including `position` go.
-    pub(crate) fn prune_events(&mut self, position: Position) {
-        self.prune_to = self.prune_to.max(Some(position.get()));
+    /// Asks for rows that have had their time to go.
+    pub(super) fn prune(&mut self, prune: Prune) {
+        self.prune = Some(prune);
     }
 }
 

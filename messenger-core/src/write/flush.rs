@@ -1,6 +1,6 @@
 //! Writes back what a batch has made and changed, set-at-a-time.
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ConnectionTrait, DbErr};
 
 use super::batch::Batch;
 use crate::store::SHARD;
@@ -93,12 +93,8 @@ pub(super) async fn flush(
         };
         rows.update(db, &HEAD, &[head]).await?;
     }
-    if let Some(position) = batch.prune_to {
-        event::Entity::delete_many()
-            .filter(event::Column::Shard.eq(SHARD))
-            .filter(event::Column::Pos.lte(position))
-            .exec(db)
-            .await?;
+    match &batch.prune {
+        Some(prune) => prune.delete(db).await,
+        None => Ok(()),
     }
-    Ok(())
 }

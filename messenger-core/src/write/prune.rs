@@ -1,26 +1,31 @@
-//! Cuts the change log: what is both old and far behind its head goes, a little at a time.
+//! Deletes what has had its time, a little at a time: old lines of the change log, sessions and
+//! refresh tokens that ended long ago.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::{ExprTrait, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Batch, Needs, Operation, Writer};
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::error::Result;
-use crate::ids::Position;
 use crate::limits::Limits;
-use crate::store::entity::{event, head};
+use crate::store::entity::{event, head, refresh_token, session};
 use crate::store::{SHARD, Store};
 
-/// How often it is looked whether there is something to cut.
-const INTERVAL: Duration = Duration::from_secs(60);
-/// Lines cut in one transaction: few, since senders wait for it.
-const LINES_PER_CUT: u64 = 1_000;
+/// Rows of each kind in one transaction: few, since senders wait for it.
+const ROWS_PER_CUT: u64 = 1_000;
 
-struct Prune {
-    to: Position,
+/// What may go.
+#[derive(Clone, Debug)]
+pub(super) struct Prune {
+    /// Lines of the change log up to and including this position.
+    events_to: Option<i64>,
+    /// Sessions that have expired, and tokens that were spent, before this time.
+    ended_before: Timestamp,
 }
 
 impl Operation for Prune {
@@ -29,7 +34,46 @@ impl Operation for Prune {
     fn needs(&self, _needs: &mut Needs) {}
 
     fn apply(&self, batch: &mut Batch) -> Result<()> {
-        batch.prune_events(self.to);
+        batch.prune(self.clone());
+        Ok(())
+    }
+}
+
+impl Prune {
+    /// Deletes it, up to [`ROWS_PER_CUT`] of each kind.
+    pub(super) async fn delete(&self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        if let Some(position) = self.events_to {
+            event::Entity::delete_many()
+                .filter(event::Column::Shard.eq(SHARD))
+                .filter(event::Column::Pos.lte(position))
+                .exec(db)
+                .await?;
+        }
+        let before = self.ended_before.as_micros();
+        let mut expired = Query::select();
+        expired
+            .column(session::Column::Id)
+            .from(session::Entity)
+            .and_where(session::Column::ExpiresAt.lt(before))
+            .order_by(session::Column::ExpiresAt, sea_orm::Order::Asc)
+            .limit(ROWS_PER_CUT);
+        let mut spent = Query::select();
+        spent
+            .column(refresh_token::Column::Hash)
+            .from(refresh_token::Entity)
+            .and_where(refresh_token::Column::UsedAt.lt(before))
+            .limit(ROWS_PER_CUT);
+        refresh_token::Entity::delete_many()
+            .filter(
+                (refresh_token::Column::SessionId.in_subquery(expired.clone()))
+                    .or(refresh_token::Column::Hash.in_subquery(spent)),
+            )
+            .exec(db)
+            .await?;
+        session::Entity::delete_many()
+            .filter(session::Column::Id.in_subquery(expired))
+            .exec(db)
+            .await?;
         Ok(())
     }
 }
@@ -43,11 +87,11 @@ pub(super) async fn run(
 ) {
     let work = async {
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(limits.prune_interval).await;
             if let Err(error) = prune(&store, &writer, &limits).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "cutting the change log failed; it is tried again"
+                    "deleting old rows failed; it is tried again"
                 );
             }
         }
@@ -55,33 +99,53 @@ pub(super) async fn run(
     closing.run_until_cancelled(work).await;
 }
 
-/// Cuts all that may go.
-pub(super) async fn prune(store: &Store, writer: &Writer, limits: &Limits) -> Result<()> {
-    while let Some(to) = cut(store, limits).await? {
-        writer.run(Prune { to }).await?;
+/// Deletes all that may go.
+async fn prune(store: &Store, writer: &Writer, limits: &Limits) -> Result<()> {
+    while let Some(prune) = next(store, limits).await? {
+        writer.run(prune).await?;
     }
     Ok(())
 }
 
-/// The position up to which the next cut goes, if there is anything to cut.
-async fn cut(store: &Store, limits: &Limits) -> Result<Option<Position>> {
+/// The next cut, if there is anything to delete.
+async fn next(store: &Store, limits: &Limits) -> Result<Option<Prune>> {
+    let now = clock::now();
+    let ended_before = now.minus(limits.ended_sessions_kept);
+    let expired = session::Entity::find()
+        .filter(session::Column::ExpiresAt.lt(ended_before.as_micros()))
+        .one(store.read())
+        .await?;
+    let spent = refresh_token::Entity::find()
+        .filter(refresh_token::Column::UsedAt.lt(ended_before.as_micros()))
+        .one(store.read())
+        .await?;
+    let events_to = old_events(store, limits, now).await?;
+    let any = expired.is_some() || spent.is_some() || events_to.is_some();
+    Ok(any.then_some(Prune {
+        events_to,
+        ended_before,
+    }))
+}
+
+/// The end of the next stretch of the change log that is both old and far behind its head.
+async fn old_events(store: &Store, limits: &Limits, now: Timestamp) -> Result<Option<i64>> {
     let Some(head) = head::Entity::find_by_id(SHARD).one(store.read()).await? else {
         return Ok(None);
     };
     let kept = i64::try_from(limits.events_kept_min).unwrap_or(i64::MAX);
-    let old = clock::now().minus(limits.event_age_min);
+    let old = now.minus(limits.event_age_min).as_micros();
     let oldest: Vec<(i64, i64)> = event::Entity::find()
         .select_only()
         .column(event::Column::Pos)
         .column(event::Column::CreatedAt)
         .filter(event::Column::Shard.eq(SHARD))
         .order_by_asc(event::Column::Pos)
-        .limit(LINES_PER_CUT)
+        .limit(ROWS_PER_CUT)
         .into_tuple()
         .all(store.read())
         .await?;
-    let may_go = oldest.iter().take_while(|(pos, created_at)| {
-        *pos <= head.pos.saturating_sub(kept) && *created_at < old.as_micros()
-    });
-    Ok(may_go.last().map(|(pos, _)| Position::stored(*pos)))
+    let may_go = oldest
+        .iter()
+        .take_while(|(pos, created_at)| *pos <= head.pos.saturating_sub(kept) && *created_at < old);
+    Ok(may_go.last().map(|(pos, _)| *pos))
 }

@@ -1,0 +1,101 @@
+//! The map of the house.
+//!
+//! # In six sentences
+//!
+//! 1. The engine is complete without the server: every rule, query and event is in
+//!    `messenger-core`, and a host that never opens a socket gets all of it.
+//! 2. The server knows two languages, that of HTTP and that of the engine, and only translates.
+//! 3. Every write is an *operation*: pure rules over a small working set of rows, loaded and
+//!    flushed set-at-a-time by one writer, many operations to a transaction.
+//! 4. Every change that somebody else can see gets the next position of the change log in that
+//!    transaction; positions are the truth from which live events and other nodes read.
+//! 5. A call goes down once and comes back once: server file, domain file, writer or queries, back;
+//!    live events leave only after the commit.
+//! 6. What must not happen is made impossible by the crate graph, by a type that can not be built
+//!    by hand, or by a lint with a reason, in that order of preference.
+//!
+//! # One message through it
+//!
+//! | step | file |
+//! |---|---|
+//! | accept, bound the head of the request | `messenger-server/src/serve.rs` |
+//! | bound the body, request id, headers, access log | `messenger-server/src/edge.rs` |
+//! | route | `messenger-server/src/api/mod.rs` |
+//! | token to [`Actor`](crate::auth::Actor) | `api/bearer.rs`, `messenger-core/src/auth/token.rs` |
+//! | parse, one call, convert | `api/messages.rs` |
+//! | queue the operation | `messenger-core/src/write/mod.rs` |
+//! | begin, lock the head, load, apply, flush, commit | `write/writer.rs`, `load.rs`, `flush.rs` |
+//! | decide: the only file that does | `messages/mod.rs` (`Send`) |
+//! | answer | `write/job.rs`, back to `api/messages.rs` |
+//! | deliver | `events/hub.rs`, `events/subscription.rs` |
+//! | a frame on each socket | `messenger-server/src/api/events/` |
+//!
+//! An error on the way is an [`Error`](crate::Error) that says which rule was broken. A driver's
+//! error becomes one in `store/error.rs`, and one becomes an answer in `api/envelope.rs`; there is
+//! no other place for either.
+//!
+//! # The write path
+//!
+//! An operation names the rows that it must see, and decides over them in memory: no I/O, no clock
+//! but the batch's, no ids but the batch's. The writer takes whatever queued while the last
+//! transaction ran (256 operations or 1 MiB, no delay), locks the head row, loads what is missing,
+//! applies the operations one by one, and flushes what changed with a handful of statements
+//! whatever their number. So:
+//!
+//! - many sends share one `fsync`, and a lone one waits for nobody;
+//! - a refused operation leaves no trace and takes no position;
+//! - a caller that goes away in the middle changes nothing, since the writer owns the transaction;
+//! - a row that breaks a constraint costs only its own operation: the batch is then tried one by
+//!   one. The same happens when an operation panics.
+//!
+//! **Rows stay in memory between transactions.** Whoever changes a user, a conversation or a member
+//! moves the head of the change log, in the same transaction and under the same lock. So if the
+//! head is where this writer left it, what it remembers is what the database has, and a send to a
+//! conversation that is in use reads one thing: whether it is a repeat. If the head has moved,
+//! another process wrote, and everything is forgotten. Sessions and refresh tokens are not stamped
+//! and are always read.
+//!
+//! **Statements keep their text.** Blocks of rows have sizes that are powers of two, the last row
+//! repeated to fill a block up where that is harmless, so each statement is prepared once.
+//!
+//! # Live events without an outbox
+//!
+//! A line of the `events` table is written in the transaction of its change: references, no
+//! content. The writer hands the finished transaction to the hub; nothing is marked as sent, and
+//! nothing has to be. Positions have no gaps, so whatever the hub was not told of (its queue was
+//! full, another process wrote, this one crashed) is a hole that it sees and reads from the table.
+//! One's own changes never wait for that; those of other processes wait for a look at the head,
+//! every 200 ms.
+//!
+//! Each listening user has one `async-broadcast` channel that all their subscriptions share. It
+//! drops its oldest when it is full. A reader who was that slow is told so by the channel, reads on
+//! from the table at the position where it had stopped, and comes back. Nobody waits for it.
+//!
+//! The end of a session is a line of the change log too, which is how every node learns of it, and
+//! why [`verify`](crate::auth::Auth::verify) can be exact without reading the database.
+//!
+//! # Positions
+//!
+//! A position is contiguous within one incarnation of a database. Each incarnation starts a *fence*
+//! at a position taken from the clock (seconds × 2^20), above everything that can have been issued
+//! before, in this history or in one that a restore took back. Every opening of an SQLite file is
+//! an incarnation; PostgreSQL's are told apart by system identifier, timeline and start time.
+//!
+//! # What is deliberately missing
+//!
+//! - **No repository traits, services or mappers**: two layers and a shell. A domain folder owns
+//!   its types, its rules and its `queries.rs`.
+//! - **No foreign keys on messages and the change log**: the writer has read what they would check,
+//!   under the lock, and none of these rows is ever deleted.
+//! - **No index on what every send changes** in a conversation: it would halve the rate of sends.
+//! - **No deferred transaction that writes**: SQLite fails it at once instead of waiting.
+//! - **No read that spans two statements on a caller's own future**: snapshots run in a task of
+//!   their own to their end, since a dropped future can leave a pooled connection inside of a
+//!   transaction (a defect of the driver that is fixed after its release 0.9.0).
+//! - **No check for a conversation's existence that a stranger could see**: not to be a member and
+//!   not to exist are one error.
+//!
+//! # Where the database is named
+//!
+//! `sea_orm` is named in `store/`, in `write/` and in the `queries.rs` files (and `sync/pages.rs`,
+//! which passes a snapshot from one query to the next), and never in a public signature.

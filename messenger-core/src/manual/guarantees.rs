@@ -1,0 +1,20 @@
+//! What is promised, and the test of each promise. The tests are in `tests/suites/`.
+//!
+//! | promise | limits | test |
+//! |---|---|---|
+//! | An acknowledged send survives a crash of the process | any durability | `engine/crashes.rs`, `process/crash.rs` |
+//! | … and a power loss | [`Durability::Full`](crate::Durability), a disk that honours a flush | the settings: `engine/opening.rs` |
+//! | A send is stored at most once for each sender and client id, for ever | | `engine/races.rs`, `engine/several_processes.rs` |
+//! | Every repeat of a send gets the first message | | same |
+//! | `seq` is 1, 2, 3, … in each conversation, without gaps or repeats | after crashes and refusals too | every suite that reads a history |
+//! | One sender's messages keep the order in which they were acknowledged | concurrent sends: any order | `engine/races.rs` |
+//! | A pair of people has one direct conversation | | `engine/races.rs`, `engine/several_processes.rs` |
+//! | A call that is dropped leaves everything or nothing, and healthy pools | | `engine/cancellation.rs` |
+//! | Events arrive in order, each once, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
+//! | A slow reader costs nobody else anything | | `engine/live.rs` |
+//! | A session that has ended works nowhere: not on its own node at once, not on others after a look at the change log | the look is every 200 ms | `engine/live.rs`, `engine/several_processes.rs` |
+//! | Whoever does not belong to a conversation can not tell that it exists | | `engine/hosts.rs` |
+//! | What can grow has a bound, and reaching it is a typed error or a declared cut | see [`Limits`](crate::Limits) | `engine/limits.rs` |
+//!
+//! **Not promised**: an order between conversations; secrecy from whoever operates the database;
+//! that nothing is lost when PostgreSQL fails over to a standby that had not received it.

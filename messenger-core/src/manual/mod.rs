@@ -1,0 +1,11 @@
+//! The manual: what does not belong to one call.
+//!
+//! - [`architecture`]: the map of the house, and what is deliberately not in it;
+//! - [`guarantees`]: what is promised, and the test of each promise;
+//! - [`embedding`]: the engine in a program of one's own;
+//! - [`operating`]: the server, its settings and what they still mean.
+
+pub mod architecture;
+pub mod embedding;
+pub mod guarantees;
+pub mod operating;

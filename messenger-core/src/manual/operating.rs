@@ -1,0 +1,43 @@
+//! The server, its settings and what they still mean.
+//!
+//! `messenger-server --help` lists every setting with its unit and its default; each is an
+//! environment variable, too, and may stand in a `.env` file in the working folder, which does not
+//! override the real environment.
+//!
+//! # What must be kept
+//!
+//! The database, and the secret. Without `SECRET_KEY` the server makes a random secret at its first
+//! start and keeps it beside an SQLite file (`app.db.secret`) or, with PostgreSQL, in
+//! `messenger.secret` in the working folder, both with mode 0600. Whoever has the secret can sign
+//! access tokens; with another secret, everybody's access tokens stop working and their apps
+//! refresh them. All servers over one database need the same secret.
+//!
+//! An SQLite database is three files while a server runs (`app.db`, `-wal`, `-shm`) and one after it
+//! has stopped. Do not copy one of three.
+//!
+//! # Durability
+//!
+//! A send is acknowledged when it is on disk. `DATABASE_DURABILITY=relaxed` gives up the last
+//! moments before a power loss for faster single sends; `/health` says which is on.
+//!
+//! # In front of it
+//!
+//! Put a proxy that ends TLS before a server that the internet can reach. Name the proxy in
+//! `TRUSTED_PROXIES`: only then is the client's address taken from `X-Forwarded-For`, which is what
+//! the limit on log-ins counts by.
+//!
+//! # Settings of the predecessor
+//!
+//! `REALTIME_DISPATCHER_*` are accepted and mean what they still can. There is no outbox any more
+//! that a dispatcher would empty:
+//!
+//! - `REALTIME_DISPATCHER_ENABLED=false` stops the delivery of live messages. Sync has everything,
+//!   and a session that is ended still closes its sockets.
+//! - `REALTIME_DISPATCHER_POLL_MS` is how often a server looks for changes of *other* servers. What
+//!   is sent through it is delivered without waiting for that.
+//! - `REALTIME_DISPATCHER_BATCH_SIZE` is how many lines of the change log are read at a time.
+//!
+//! # Stopping
+//!
+//! On SIGTERM the server takes no more connections, lets open requests end, closes sockets with a
+//! close frame, finishes the writes that are queued, and exits within 10 s.

@@ -1,0 +1,269 @@
+//! What is said on a socket: commands in, frames out, byte for byte as the protocol has them.
+
+use messenger_core::events::{Event, EventKind};
+use messenger_core::{ConversationId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::api::users::UserPublic;
+use crate::api::wire::Time;
+
+/// A command of a client. Unlike bodies, commands have no unknown fields.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum Command {
+    Subscribe {
+        #[serde(default)]
+        conversation_ids: Vec<String>,
+        #[serde(default)]
+        all: bool,
+    },
+    Unsubscribe {
+        conversation_ids: Vec<String>,
+    },
+    Ping {
+        #[serde(default)]
+        ts: Option<i64>,
+    },
+}
+
+impl Command {
+    /// Reads a command; `None` if it is none.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        // A derived `Deserialize` also takes an array that begins with the op.
+        let is_object = text.trim_start().starts_with('{');
+        serde_json::from_str(text).ok().filter(|_| is_object)
+    }
+}
+
+/// Why a command was refused, or a socket is closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ErrorCode {
+    Unauthorized,
+    TokenExpired,
+    ForbiddenConversation,
+    InvalidCommand,
+    RateLimited,
+    InternalError,
+}
+
+impl ErrorCode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::ForbiddenConversation => "FORBIDDEN_CONVERSATION",
+            Self::InvalidCommand => "INVALID_COMMAND",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::InternalError => "INTERNAL_ERROR",
+        }
+    }
+}
+
+/// The first frame of every socket.
+pub(super) fn welcome(user_id: Uuid, now: Timestamp, heartbeat_sec: u64) -> String {
+    json!({
+        "type": "connection.welcome",
+        "connection_id": Uuid::now_v7(),
+        "user_id": user_id,
+        "server_time": now.to_string(),
+        "heartbeat_sec": heartbeat_sec,
+        "protocol_version": 1,
+    })
+    .to_string()
+}
+
+/// The answer to a subscribe or unsubscribe that was carried out.
+pub(super) fn ack(op: &str, conversation_ids: &[String], all: bool) -> String {
+    let mut details = json!({ "conversation_ids": conversation_ids });
+    if all {
+        details["all"] = json!(true);
+    }
+    json!({ "type": "ack", "op": op, "ok": true, "details": details }).to_string()
+}
+
+/// The answer to a ping.
+pub(super) fn pong(ts: Option<i64>) -> String {
+    let mut pong = json!({ "type": "pong" });
+    if let Some(ts) = ts {
+        pong["ts"] = json!(ts);
+    }
+    pong.to_string()
+}
+
+/// The answer to what was refused, and the last word before some closes.
+pub(super) fn error(code: ErrorCode, message: &str, details: Option<Value>) -> String {
+    let mut error = json!({ "code": code.as_str(), "message": message });
+    if let Some(details) = details {
+        error["details"] = details;
+    }
+    json!({ "type": "error", "error": error }).to_string()
+}
+
+/// The frames of one event, in their order. Made once, whatever the number of sockets.
+pub(super) fn frames(event: &Event) -> Vec<String> {
+    match &event.kind {
+        EventKind::MessageCreated {
+            message,
+            sender,
+            conversation,
+        } => {
+            let created = EventFrame {
+                kind: "message.created",
+                event_id: event.id,
+                conversation_id: message.conversation_id.as_uuid(),
+                seq: message.seq.get(),
+                occurred_at: event.occurred_at.into(),
+                payload: MessageCreated {
+                    id: message.id.as_uuid(),
+                    sender_id: message.sender_id.as_uuid(),
+                    client_message_id: message.client_message_id.as_str(),
+                    content: &message.content,
+                    created_at: message.created_at.into(),
+                    sender: sender.into(),
+                },
+            };
+            let updated = ConversationUpdated {
+                id: conversation.id.as_uuid(),
+                updated_at: conversation.updated_at.into(),
+                last_message_preview: conversation.last_message_preview.as_deref(),
+                last_message_at: conversation.last_message_at.map(Time),
+            };
+            // The second frame of the event: its id is that of the first with one bit turned.
+            let second_id = Uuid::from_u128(event.id.as_u128() ^ 1);
+            let updated = updated.of(event, second_id, created.seq);
+            vec![created.render(), updated.render()]
+        }
+        EventKind::ConversationCreated { conversation } => {
+            let updated = ConversationUpdated {
+                id: conversation.id.as_uuid(),
+                updated_at: conversation.updated_at.into(),
+                last_message_preview: conversation.last_message_preview.as_deref(),
+                last_message_at: conversation.last_message_at.map(Time),
+            };
+            vec![updated.of(event, event.id, 0).render()]
+        }
+        // What this version of the protocol has no frame for, clients see when they sync.
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the conversation that an event belongs to, and whether the event opened it.
+pub(super) fn subject(event: &Event) -> Option<(ConversationId, bool)> {
+    match &event.kind {
+        EventKind::MessageCreated { message, .. } => Some((message.conversation_id, false)),
+        EventKind::ConversationCreated { conversation } => Some((conversation.id, true)),
+        _ => None,
+    }
+}
+
+#[derive(Serialize)]
+struct EventFrame<P> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    event_id: Uuid,
+    conversation_id: Uuid,
+    seq: i64,
+    occurred_at: Time,
+    payload: P,
+}
+
+impl<P: Serialize> EventFrame<P> {
+    fn render(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct MessageCreated<'a> {
+    id: Uuid,
+    sender_id: Uuid,
+    client_message_id: &'a str,
+    content: &'a str,
+    created_at: Time,
+    sender: UserPublic,
+}
+
+#[derive(Serialize)]
+struct ConversationUpdated<'a> {
+    id: Uuid,
+    updated_at: Time,
+    last_message_preview: Option<&'a str>,
+    last_message_at: Option<Time>,
+}
+
+impl ConversationUpdated<'_> {
+    fn of(self, event: &Event, event_id: Uuid, seq: i64) -> EventFrame<Self> {
+        EventFrame {
+            kind: "conversation.updated",
+            event_id,
+            conversation_id: self.id,
+            seq,
+            occurred_at: event.occurred_at.into(),
+            payload: self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read() {
+        let ids = vec!["a".to_owned()];
+        let subscribe = |conversation_ids, all| Command::Subscribe {
+            conversation_ids,
+            all,
+        };
+        for (text, command) in [
+            (
+                r#"{"op":"subscribe","conversation_ids":["a"]}"#,
+                subscribe(ids.clone(), false),
+            ),
+            (r#"{"op":"subscribe","all":true}"#, subscribe(vec![], true)),
+            (
+                r#" {"conversation_ids":["a"],"op":"unsubscribe"}"#,
+                Command::Unsubscribe {
+                    conversation_ids: ids,
+                },
+            ),
+            (r#"{"op":"ping","ts":-7}"#, Command::Ping { ts: Some(-7) }),
+            (r#"{"op":"ping"}"#, Command::Ping { ts: None }),
+        ] {
+            assert_eq!(Command::parse(text), Some(command), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused() {
+        for text in [
+            "",
+            "{}",
+            "ping",
+            r#"["ping"]"#,
+            r#"{"op":"dance"}"#,
+            r#"{"op":"PING"}"#,
+            r#"{"op":"ping","ts":1.5}"#,
+            r#"{"op":"ping","ts":"1"}"#,
+            r#"{"op":"ping","more":1}"#,
+            r#"{"op":"ping","conversation_ids":[]}"#,
+            r#"{"op":"unsubscribe"}"#,
+            r#"{"op":"subscribe","conversation_ids":"a"}"#,
+            r#"{"op":"subscribe","conversation_ids":[1]}"#,
+            r#"{"op":"subscribe","conversation_ids":["a"],"x":1}"#,
+            r#"{"op":"ping"} {"op":"ping"}"#,
+        ] {
+            assert_eq!(Command::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pong_has_the_ts_of_its_ping() {
+        let read = |frame: String| -> Value { serde_json::from_str(&frame).expect("JSON") };
+
+        assert_eq!(read(pong(Some(7))), json!({ "type": "pong", "ts": 7 }));
+        assert_eq!(read(pong(None)), json!({ "type": "pong" }));
+    }
+}

@@ -1,0 +1,81 @@
+//! The last hand on the OpenAPI document: what poem-openapi does not know or can not say.
+
+use serde_json::{Map, Value, json};
+
+use crate::api::envelope::KNOWN_CODES;
+
+/// Finishes the document that poem-openapi made: puts the prefix on the paths, names the licence,
+/// says which operations need no token, which lists are open and that unsigned is not negative;
+/// and sorts, so that the same routes always give the same bytes. Ends in a line break.
+pub(crate) fn finish(document: &str, prefix: &str) -> String {
+    let mut document: Value = serde_json::from_str(document).unwrap_or_default();
+    document["info"]["description"] = json!(
+        "Direct messages over REST, with live events over a WebSocket. Every answer is \
+         `{\"data\": …}` or `{\"error\": {code, message, details?}}`, ids are UUIDs and times are \
+         RFC 3339 in UTC. Lists of codes, types and fields may grow: ignore what is unknown."
+    );
+    document["info"]["license"] = json!({
+        "name": "MIT",
+        "url": "https://opensource.org/license/mit",
+    });
+    document["servers"] = json!([{ "url": "/", "description": "This server." }]);
+    if let Some(paths) = document["paths"].as_object_mut() {
+        *paths = std::mem::take(paths)
+            .into_iter()
+            .map(|(path, item)| (on_prefix(&path, prefix), public(item)))
+            .collect();
+    }
+    let schemas = &mut document["components"]["schemas"];
+    schemas["ErrorBody"]["properties"]["code"]["x-extensible-enum"] = json!(KNOWN_CODES);
+    schemas["ConversationSummary"]["properties"]["type"]["x-extensible-enum"] = json!(["direct"]);
+    tidy(&mut document);
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn on_prefix(path: &str, prefix: &str) -> String {
+    match path {
+        "/health" => path.to_owned(),
+        _ => format!("{prefix}{path}"),
+    }
+}
+
+/// Says of each operation without a token that it needs none.
+fn public(mut item: Value) -> Value {
+    for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        if operation.get("security").is_none() {
+            operation["security"] = json!([]);
+        }
+    }
+    item
+}
+
+/// Sorts the keys, writes whole numbers as such, and bounds unsigned ones.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            let format = object.get("format").and_then(Value::as_str);
+            if format.is_some_and(|format| format.starts_with("uint")) {
+                object.entry("minimum").or_insert(json!(0));
+            }
+            let mut entries: Vec<_> = std::mem::take(object).into_iter().collect();
+            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            entries.iter_mut().for_each(|(_, value)| tidy(value));
+            object.extend(entries);
+        }
+        Value::Array(values) => values.iter_mut().for_each(tidy),
+        Value::Number(number) => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0);
+            if let (true, Some(whole)) = (number.is_f64(), whole) {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "bounds in the document are below 2^53"
+                )]
+                let whole = whole as i64;
+                *value = json!(whole);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,175 @@
+//! People.
+//!
+//! | route | what |
+//! |---|---|
+//! | `GET /users/me` | the caller |
+//! | `GET /users/search` | people by a part of their names |
+//! | `POST /users/batch` | people by their ids |
+
+use std::collections::BTreeSet;
+
+use messenger_core::users::User;
+use messenger_core::{Error as EngineError, MessengerEngine, UserId};
+use poem::web::Data;
+use poem_openapi::param::Query;
+use poem_openapi::types::Example;
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::api::Tag;
+use crate::api::auth::CallerFailure;
+use crate::api::bearer::Caller;
+use crate::api::body::ApiJson;
+use crate::api::envelope::{Answer, Failure, Fault, failures};
+use crate::api::wire::{Text, Time, Whole};
+
+/// The routes of this file.
+#[derive(Debug)]
+pub(crate) struct Users;
+
+#[OpenApi(prefix_path = "/users", tag = "Tag::Users")]
+impl Users {
+    /// Who am I
+    ///
+    /// Returns the caller.
+    #[oai(path = "/me", method = "get", operation_id = "me")]
+    async fn me(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+    ) -> Result<Answer<UserPublic>, CallerFailure> {
+        let me = engine.users().me(&actor).await?;
+        Ok(Answer(me.into()))
+    }
+
+    /// Search people
+    ///
+    /// Returns people whose username or display name contains the text, whatever its capitals,
+    /// ordered by username and without the caller. No character has a special meaning.
+    #[oai(path = "/search", method = "get", operation_id = "searchUsers")]
+    async fn search(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        /// The text to look for.
+        query: Query<Text<64>>,
+        /// How many people at most.
+        #[oai(default = "twenty")]
+        limit: Query<Whole<1, 50>>,
+    ) -> Result<Answer<UserList>, SearchFailure> {
+        let (query, limit) = match (query.0.given("query"), limit.0.within("limit")) {
+            (Ok(query), Ok(limit)) => (query, u32::try_from(limit).unwrap_or(u32::MAX)),
+            (query, limit) => {
+                let faults = [query.err(), limit.err()].into_iter().flatten();
+                return Err(Failure::invalid(faults).into());
+            }
+        };
+        let found = engine.users().search(&actor, query, limit).await;
+        let users = found.map_err(|error| match error {
+            EngineError::Invalid(rule) => Failure::invalid([Fault::of("query", &rule)]),
+            error => error.into(),
+        })?;
+        Ok(Answer(users.into()))
+    }
+
+    /// Look people up
+    ///
+    /// Returns the people with these ids, ordered by username: the caller, and those who share a
+    /// conversation with the caller. Others are left out, and so is what is no id.
+    #[oai(path = "/batch", method = "post", operation_id = "usersByIds")]
+    async fn batch(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        body: ApiJson<UserIds>,
+    ) -> Result<Answer<UserList>, BatchFailure> {
+        let ids = body.0.ids.iter().map(|id| id.trim());
+        let ids: BTreeSet<&str> = ids.filter(|id| !id.is_empty()).collect();
+        if !(1..=engine.limits().batch_users_max).contains(&ids.len()) {
+            let most = engine.limits().batch_users_max;
+            let fault = Fault::new("body", "ids", format!("must be 1 to {most} ids"));
+            return Err(Failure::invalid([fault]).into());
+        }
+        let ids: BTreeSet<UserId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+        let ids: Vec<UserId> = ids.into_iter().collect();
+        if ids.is_empty() {
+            return Ok(Answer(Vec::new().into()));
+        }
+        let users = engine.users().batch(&actor, &ids).await?;
+        Ok(Answer(users.into()))
+    }
+}
+
+fn twenty() -> Whole<1, 50> {
+    Whole(Some(20))
+}
+
+failures! {
+    /// How a search can fail.
+    SearchFailure: CALLER, INPUT;
+}
+failures! {
+    /// How looking people up can fail.
+    BatchFailure: CALLER, BODY;
+}
+
+/// A person, as everybody may see them.
+#[derive(Clone, Debug, Object, Serialize)]
+pub(crate) struct UserPublic {
+    /// The id.
+    id: Uuid,
+    /// The name to log in with.
+    username: String,
+    /// The name to show.
+    display_name: String,
+    /// When the account was made.
+    created_at: Time,
+}
+
+impl From<User> for UserPublic {
+    fn from(user: User) -> Self {
+        Self::from(&user)
+    }
+}
+
+impl From<&User> for UserPublic {
+    fn from(user: &User) -> Self {
+        Self {
+            id: user.id.as_uuid(),
+            username: user.username.as_str().to_owned(),
+            display_name: user.display_name.as_str().to_owned(),
+            created_at: user.created_at.into(),
+        }
+    }
+}
+
+/// People.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct UserList {
+    /// Ordered by username.
+    users: Vec<UserPublic>,
+}
+
+impl From<Vec<User>> for UserList {
+    fn from(users: Vec<User>) -> Self {
+        let users = users.iter().map(UserPublic::from).collect();
+        Self { users }
+    }
+}
+
+/// The ids of people.
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub(crate) struct UserIds {
+    /// 1 to 100 ids, blanks and repeats not counted.
+    ids: Vec<String>,
+}
+
+impl Example for UserIds {
+    fn example() -> Self {
+        Self {
+            ids: vec!["01989f6e-6d3b-7a52-8f0c-3f6f0f6d2b11".to_owned()],
+        }
+    }
+}

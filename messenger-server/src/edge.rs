@@ -1,0 +1,415 @@
+//! What surrounds every request, in one layer: the body's limits, CORS, panics, the headers of
+//! every answer, and the access log. Routes and rules are in `api/`.
+
+use std::error::Error as StdError;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures_util::{FutureExt, Stream, StreamExt};
+use hyper::body::Bytes;
+use poem::http::header::{self, HeaderName};
+use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use poem::{Endpoint, IntoResponse, Request, Response};
+use poem_openapi::error::ParseParamError;
+use uuid::Uuid;
+
+use crate::api::body::unreadable;
+use crate::api::envelope::{Failure, Fault};
+use crate::origin::Origins;
+
+/// Time for a whole request body to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long, and for how many bytes, a body that was refused is still read, so that a client which
+/// writes first and reads then gets to see the answer.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(3);
+const LINGER_BYTES_MAX: usize = 16 << 20;
+/// Longest request id that is taken from a client, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The headers of every answer, unless a route has set its own.
+static EVERY_ANSWER: [(HeaderName, HeaderValue); 4] = [
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (
+        header::VARY,
+        HeaderValue::from_static("Authorization, Origin"),
+    ),
+];
+
+type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// The methods of a path like `/v1/conversations/{conversation_id}/messages`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Methods {
+    path: String,
+    allow: HeaderValue,
+}
+
+/// An endpoint with all that surrounds it.
+pub(crate) struct Edge<E> {
+    pub(crate) inner: E,
+    pub(crate) origins: Origins,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) methods: Vec<Methods>,
+}
+
+impl<E: Endpoint> Endpoint for Edge<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let started = Instant::now();
+        let id = request_id(request.headers());
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let origin = request.headers().get(header::ORIGIN).cloned();
+
+        let outcome = AssertUnwindSafe(self.answer(request, &uri))
+            .catch_unwind()
+            .await;
+        // The panic hook has written where it happened.
+        let outcome = outcome.unwrap_or_else(|_| Err(Failure::internal()));
+        let (mut response, cause) = match outcome {
+            Ok(response) => (response, None),
+            Err(failure) => (failure.response(), failure.source().map(chain)),
+        };
+        self.dress(&mut response, origin.as_ref(), id.clone());
+        log(&method, &uri, &response, started, &id, cause.as_deref());
+        Ok(response)
+    }
+}
+
+impl<E: Endpoint> Edge<E> {
+    /// Answers a request, or says why not; nothing but [`Failure`] leaves from here.
+    async fn answer(&self, mut request: Request, uri: &Uri) -> Result<Response, Failure> {
+        if let Some(preflight) = self.preflight(&request) {
+            return preflight;
+        }
+        self.take_in(&mut request).await?;
+        match self.inner.call(request).await {
+            Ok(response) => Ok(response.into_response()),
+            Err(error) => self.failed(error, uri),
+        }
+    }
+
+    /// Answers a browser that asks whether a page may call.
+    fn preflight(&self, request: &Request) -> Option<Result<Response, Failure>> {
+        let headers = request.headers();
+        let origin = headers.get(header::ORIGIN)?;
+        let asks = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if request.method() != Method::OPTIONS || !asks {
+            return None;
+        }
+        if self.origins.allowed(origin).is_none() {
+            return Some(Err(origin_not_allowed()));
+        }
+        let answer = Response::builder()
+            .status(StatusCode::NO_CONTENT)
+            .header(
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                "GET, POST, DELETE, OPTIONS",
+            )
+            .header(
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "Authorization, Content-Type, X-Request-Id",
+            )
+            .header(header::ACCESS_CONTROL_MAX_AGE, 600)
+            .finish();
+        Some(Ok(answer))
+    }
+
+    /// Reads the whole body, within its limits, whatever the route: so no route can forget them.
+    async fn take_in(&self, request: &mut Request) -> Result<(), Failure> {
+        let headers = request.headers();
+        let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if !headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
+            return Err(Failure::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "compressed bodies are not accepted",
+            ));
+        }
+        let declared = headers.get(header::CONTENT_LENGTH);
+        let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
+        let body = request.take_body();
+        if body.is_empty() {
+            return Ok(());
+        }
+        let mut chunks: Chunks = Box::pin(body.into_bytes_stream());
+        if declared.is_some_and(|bytes: u64| bytes > self.body_bytes_max as u64) {
+            linger(chunks);
+            return Err(too_large());
+        }
+        let whole = collect(&mut chunks, self.body_bytes_max);
+        match tokio::time::timeout(BODY_TIME_MAX, whole).await {
+            Ok(Ok(Some(body))) => request.set_body(body),
+            Ok(Ok(None)) => {
+                linger(chunks);
+                return Err(too_large());
+            }
+            Ok(Err(_)) => return Err(unreadable()),
+            Err(_) => {
+                return Err(Failure::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "request_timeout",
+                    "the body took too long",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns an error of the frameworks into ours.
+    fn failed(&self, error: poem::Error, uri: &Uri) -> Result<Response, Failure> {
+        let error = match error.downcast::<Failure>() {
+            Ok(failure) => return Err(failure),
+            Err(error) => error,
+        };
+        if let Some(error) = error.downcast_ref::<ParseParamError>() {
+            let fault = Fault::new("query", error.name, "is missing or has the wrong type");
+            return Err(Failure::invalid([fault]));
+        }
+        match error.status() {
+            StatusCode::NOT_FOUND => Err(Failure::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "there is no such route",
+            )),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                let failure = Failure::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method_not_allowed",
+                    "this route has other methods",
+                );
+                let mut response = failure.response();
+                let methods = self.methods.iter().find(|methods| methods.fit(uri.path()));
+                if let Some(methods) = methods {
+                    let headers = response.headers_mut();
+                    headers.insert(header::ALLOW, methods.allow.clone());
+                }
+                Ok(response)
+            }
+            status if status.is_client_error() => Err(Failure::new(
+                status,
+                "bad_request",
+                "the request is not valid",
+            )),
+            _ => {
+                tracing::error!(error = chain(&error), "a route failed in an unknown way");
+                Err(Failure::internal())
+            }
+        }
+    }
+
+    /// Puts on the headers of every answer.
+    fn dress(&self, response: &mut Response, origin: Option<&HeaderValue>, id: HeaderValue) {
+        let refused_body = matches!(
+            response.status(),
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
+        );
+        let headers = response.headers_mut();
+        for (name, value) in &EVERY_ANSWER {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+        headers.insert(&REQUEST_ID, id);
+        if refused_body {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Some(allowed) = origin.and_then(|origin| self.origins.allowed(origin)) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+            let exposed = HeaderValue::from_static("X-Request-Id, Retry-After");
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        }
+    }
+}
+
+impl Methods {
+    pub(crate) fn new(path: String, allow: &str) -> Self {
+        let allow = HeaderValue::from_str(allow).unwrap_or(HeaderValue::from_static("GET"));
+        Self { path, allow }
+    }
+
+    fn fit(&self, path: &str) -> bool {
+        let mut asked = path.split('/');
+        let mut ours = self.path.split('/');
+        loop {
+            match (asked.next(), ours.next()) {
+                (None, None) => return true,
+                (Some(asked), Some(ours)) if asked == ours || ours.starts_with('{') => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// The failure of a call by a page that is not on the list.
+pub(crate) fn origin_not_allowed() -> Failure {
+    Failure::new(
+        StatusCode::FORBIDDEN,
+        "origin_not_allowed",
+        "pages of this origin may not call",
+    )
+}
+
+fn too_large() -> Failure {
+    Failure::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "payload_too_large",
+        "the body is too large",
+    )
+}
+
+/// Reads a body of at most `max` bytes; `None` if there are more. Mostly it is one chunk, which is
+/// passed on as it is.
+async fn collect(chunks: &mut Chunks, max: usize) -> io::Result<Option<Bytes>> {
+    let mut first = Bytes::new();
+    let mut joined = Vec::new();
+    while let Some(chunk) = chunks.next().await.transpose()? {
+        if first.len().max(joined.len()) + chunk.len() > max {
+            return Ok(None);
+        }
+        if first.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if joined.is_empty() {
+            joined.extend_from_slice(&first);
+        }
+        joined.extend_from_slice(&chunk);
+    }
+    Ok(Some(if joined.is_empty() {
+        first
+    } else {
+        joined.into()
+    }))
+}
+
+/// Goes on reading a refused body for a while, beside the answer: closing at once would reset the
+/// connection under a client that is still writing, and the answer would be lost with it.
+fn linger(mut chunks: Chunks) {
+    let read = async move {
+        let mut left = LINGER_BYTES_MAX;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    tokio::spawn(tokio::time::timeout(LINGER_TIME_MAX, read));
+}
+
+/// Returns the request id of the client if it is a sane one, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane = |id: &&HeaderValue| {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(plain)
+    };
+    headers
+        .get(&REQUEST_ID)
+        .filter(sane)
+        .cloned()
+        .unwrap_or_else(|| {
+            let mut text = Uuid::encode_buffer();
+            let id = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+            HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+        })
+}
+
+/// Writes an error and its causes in one line.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}
+
+/// Logs a request: its path and never its query, which may hold a token.
+fn log(
+    method: &Method,
+    uri: &Uri,
+    response: &Response,
+    started: Instant,
+    id: &HeaderValue,
+    cause: Option<&str>,
+) {
+    let status = response.status().as_u16();
+    let duration_ms = || started.elapsed().as_micros() as f64 / 1_000.0;
+    let (path, id) = (uri.path(), id.to_str().unwrap_or_default());
+    match status {
+        500 => tracing::error!(
+            %method, path, status, duration_ms = duration_ms(), request_id = id, error = cause,
+            "request failed"
+        ),
+        501.. => tracing::warn!(
+            %method, path, status, duration_ms = duration_ms(), request_id = id, error = cause,
+            "request refused"
+        ),
+        _ => tracing::debug!(
+            %method, path, status, duration_ms = duration_ms(), request_id = id, "request"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::endpoint::make_sync;
+
+    use super::*;
+
+    #[test]
+    fn a_path_fits_its_template() {
+        let path = "/v1/conversations/{conversation_id}/messages".to_owned();
+        let methods = Methods::new(path, "GET, POST");
+
+        assert!(methods.fit("/v1/conversations/7/messages"));
+        assert!(!methods.fit("/v1/conversations/7/messages/8"));
+        assert!(!methods.fit("/v1/conversations/7"));
+        assert!(!methods.fit("/v1/users/7/messages"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_says_no_more() {
+        let edge = Edge {
+            inner: make_sync(|_| -> Response { panic!("secret") }),
+            origins: Origins::new(Vec::new()),
+            body_bytes_max: 1_024,
+            methods: Vec::new(),
+        };
+
+        let response = edge.get_response(Request::default()).await;
+
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = response.into_body().into_string().await.expect("a text");
+        assert!(
+            body.contains("internal_error") && !body.contains("secret"),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn a_request_id_is_taken_if_it_is_sane() {
+        let id = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(&REQUEST_ID, HeaderValue::from_static(text));
+            request_id(&headers)
+        };
+
+        assert_eq!(id("abc-1.2_Z"), "abc-1.2_Z");
+        assert_ne!(id("a b"), "a b");
+        assert_eq!(id("").len(), 36);
+    }
+}

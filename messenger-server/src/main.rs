@@ -1,0 +1,198 @@
+//! The program: settings, logs, an engine, and [`messenger_server::serve`] until a signal.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the program is what may print"
+)]
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use messenger_core::{
+    Durability, Error as EngineError, Limits, LiveSettings, MessengerEngine, Secret,
+};
+use messenger_server::{DatabaseDurability, LogFormat, Settings};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+/// Time for the engine to finish its writes after the last connection.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A messenger server: REST and WebSocket, over SQLite or PostgreSQL.
+///
+/// Runs without any configuration. Every option is also an environment variable, which may stand
+/// in a file .env in the working directory.
+#[derive(Debug, Parser)]
+#[command(name = "messenger-server", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = match messenger_server::read(std::env::args()) {
+        Ok(cli) => cli,
+        Err((text, 0)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err((line, code)) => {
+            eprintln!("messenger-server: {line}");
+            return ExitCode::from(code);
+        }
+    };
+    if let Some(Command::Openapi) = cli.command {
+        print!("{}", messenger_server::spec());
+        return ExitCode::SUCCESS;
+    }
+    let settings = cli.settings;
+    let secret = match settings
+        .secret_key
+        .as_ref()
+        .map(|key| Secret::new(key.as_str()))
+        .transpose()
+    {
+        Ok(secret) => secret,
+        Err(rule) => {
+            eprintln!("messenger-server: SECRET_KEY: {}", rule.message);
+            return ExitCode::from(2);
+        }
+    };
+    log(&settings);
+    match run(&settings, secret) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(EngineError::Invalid(rule)) = error.downcast_ref() {
+                eprintln!("messenger-server: DATABASE_URL: {}", rule.message);
+                return ExitCode::from(2);
+            }
+            let line = format!("{error:#}").replace(['\r', '\n'], " ");
+            eprintln!("messenger-server: {line}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Writes logs to standard error: our own events, and of libraries only what matters, since they
+/// would also log what was sent.
+fn log(settings: &Settings) {
+    let level = if settings.debug {
+        Level::DEBUG
+    } else {
+        Level::INFO
+    };
+    let targets = Targets::new()
+        .with_default(Level::WARN)
+        .with_targets([("messenger_server", level), ("messenger_core", level)]);
+    let lines = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    let lines = match settings.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    // The filter stands before the lines and not inside of them: a library that only asks whether
+    // it would be logged makes a filter of one layer swallow the next event.
+    tracing_subscriber::registry()
+        .with(targets)
+        .with(lines)
+        .init();
+}
+
+fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("can not start the runtime")?;
+    runtime.block_on(async {
+        // Before anything else, so that a signal during the start is not lost, and that nothing is
+        // made if the address is taken.
+        let stop = signals().context("can not listen for signals")?;
+        let listener = messenger_server::bind(settings).await;
+        let (host, port) = (&settings.host, settings.port);
+        let listener = listener.with_context(|| format!("can not listen on {host}:{port}"))?;
+        let engine = open(settings, secret).await?;
+        messenger_server::serve(listener, engine.clone(), settings, stop).await;
+        if tokio::time::timeout(CLOSE_TIME_MAX, engine.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the engine did not close in time");
+        }
+        anyhow::Ok(())
+    })?;
+    // Whatever still runs has had its time.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn open(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<MessengerEngine> {
+    let url = settings.database_url.as_str();
+    let mut limits = Limits::default();
+    limits.message_chars_max = usize::try_from(settings.message_max_length)?;
+    let mut live = LiveSettings::default();
+    live.enabled = settings.realtime_dispatcher_enabled;
+    live.poll_ms = settings.realtime_dispatcher_poll_ms;
+    live.batch_size = settings.realtime_dispatcher_batch_size;
+    let mut builder = MessengerEngine::builder(url)
+        .jwt_algorithm(settings.jwt_algorithm)
+        .access_token_ttl(settings.access_token_ttl)
+        .refresh_token_ttl(settings.refresh_token_ttl)
+        .durability(match settings.database_durability {
+            DatabaseDurability::Full => Durability::Full,
+            DatabaseDurability::Relaxed => Durability::Relaxed,
+        })
+        .limits(limits)
+        .live(live);
+    if let Some(secret) = secret {
+        builder = builder.secret(secret);
+    } else if url.starts_with("postgres") {
+        // An SQLite database has a folder of its own for the secret; this one has not.
+        builder = builder.secret_file(PathBuf::from("messenger.secret"));
+    }
+    let engine = builder.open().await.context("can not open the database")?;
+
+    let health = engine.health().await.context("can not read the database")?;
+    if let Some(path) = &health.secret_created {
+        let path = path.display();
+        tracing::info!(%path, "made a secret to sign tokens with; keep this file");
+    }
+    let durability = health.durability;
+    tracing::info!(database = health.database, ?durability, "database is open");
+    Ok(engine)
+}
+
+/// Returns a future that resolves at the first SIGTERM or SIGINT from now on.
+#[cfg(unix)]
+fn signals() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Returns a future that resolves at Ctrl-C.
+#[cfg(not(unix))]
+fn signals() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}

@@ -1,0 +1,20 @@
+//! The wire contract, version 1, sentence by sentence: raw JSON against the real server, on both
+//! databases. Where a rule has a story, the test tells it.
+
+#![expect(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
+
+mod auth;
+mod bounds;
+mod conversations;
+mod envelope;
+mod faults;
+mod health;
+mod messages;
+mod nodes;
+mod sessions;
+mod sync;
+mod tokens;
+mod users;
+mod websocket;
+mod websocket_events;
+mod websocket_limits;

@@ -1,0 +1,19 @@
+//! The engine by its own door, on both databases: what a host that embeds it relies on.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test says its seed, and stops at what it does not expect"
+)]
+
+mod world;
+
+mod accounts;
+mod cancellation;
+mod crashes;
+mod hosts;
+mod limits;
+mod live;
+mod opening;
+mod races;
+mod several_processes;

@@ -1,0 +1,278 @@
+//! An engine of one's own, and people to act in it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use messenger_core::auth::Actor;
+use messenger_core::conversations::Conversation;
+use messenger_core::events::{Event, EventKind, Subscription};
+use messenger_core::messages::{ClientMessageId, Message, MessageBody, NewMessage, Sent};
+use messenger_core::users::{DisplayName, HostUser, User, Username};
+use messenger_core::{ConversationId, EngineBuilder, Error, MessengerEngine, Result, Secret, Seq};
+use sqlx::Connection as _;
+use tempfile::TempDir;
+use tests::{Database, DatabaseKind, soon};
+use uuid::Uuid;
+
+/// Makes two tests of each function, `sqlite::the_rule` and `postgres::the_rule`, each with a
+/// [`World`] of its own.
+macro_rules! on_both_databases {
+    ($(async fn $rule:ident($world:ident: World $(,)?) $body:block)+) => {
+        $(async fn $rule($world: $crate::world::World) $body)+
+
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $rule() {
+                let world = $crate::world::World::new(tests::DatabaseKind::Sqlite).await;
+                super::$rule(world).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $rule() {
+                let world = $crate::world::World::new(tests::DatabaseKind::Postgres).await;
+                super::$rule(world).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_databases;
+
+/// A fresh database with an engine that runs on it.
+pub(crate) struct World {
+    pub(crate) engine: MessengerEngine,
+    pub(crate) place: Place,
+}
+
+/// A fresh database.
+pub(crate) struct Place {
+    database: Database,
+    folder: TempDir,
+}
+
+impl Place {
+    pub(crate) async fn new(kind: DatabaseKind) -> Self {
+        Self {
+            database: Database::create(kind).await,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> DatabaseKind {
+        self.database.kind()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self.kind() {
+            DatabaseKind::Sqlite => {
+                format!("sqlite://{}", self.folder().join("chat.db").display())
+            }
+            DatabaseKind::Postgres => self.database.url().to_owned(),
+        }
+    }
+
+    /// The rows of a table, counted behind the engine's back.
+    pub(crate) async fn count(&self, table: &str) -> i64 {
+        self.number(&format!("SELECT count(*) FROM {table}")).await
+    }
+
+    /// The connections that PostgreSQL sees inside of a transaction without doing anything.
+    pub(crate) async fn idle_in_transaction(&self) -> i64 {
+        self.number(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND state LIKE 'idle in transaction%'",
+        )
+        .await
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self.kind() {
+            DatabaseKind::Sqlite => {
+                let mut db = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+            }
+            DatabaseKind::Postgres => {
+                let mut db = sqlx::PgConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+            }
+        }
+    }
+
+    pub(crate) fn builder(&self) -> EngineBuilder {
+        MessengerEngine::builder(self.url()).secret(secret())
+    }
+
+    pub(crate) async fn open(&self) -> MessengerEngine {
+        self.builder().open().await.unwrap()
+    }
+}
+
+impl World {
+    pub(crate) async fn new(kind: DatabaseKind) -> Self {
+        let place = Place::new(kind).await;
+        let engine = place.open().await;
+        Self { engine, place }
+    }
+
+    pub(crate) async fn person(&self, name: &str) -> Person {
+        Person::join(&self.engine, name).await
+    }
+
+    /// Alice, Bob, and their conversation.
+    pub(crate) async fn alice_and_bob(&self) -> (Person, Person, Conversation) {
+        let (alice, bob) = (self.person("alice").await, self.person("bob").await);
+        let conversation = alice.open_direct(&bob).await;
+        (alice, bob, conversation)
+    }
+}
+
+pub(crate) fn secret() -> Secret {
+    Secret::new("Zq8vK2mWx4Lr7TnB0pYc5HsD9fGjE3aU").unwrap()
+}
+
+/// Somebody whom the host has logged in.
+#[derive(Clone)]
+pub(crate) struct Person {
+    pub(crate) engine: MessengerEngine,
+    pub(crate) user: User,
+    pub(crate) actor: Actor,
+}
+
+impl Person {
+    pub(crate) async fn join(engine: &MessengerEngine, name: &str) -> Self {
+        let user = engine.users().ensure(host_user(name)).await.unwrap();
+        Self {
+            engine: engine.clone(),
+            actor: engine.trust(user.id),
+            user,
+        }
+    }
+
+    /// The same person through another engine.
+    pub(crate) fn at(&self, engine: &MessengerEngine) -> Self {
+        Self {
+            engine: engine.clone(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) async fn open_direct(&self, other: &Self) -> Conversation {
+        let conversations = self.engine.conversations();
+        conversations
+            .open_direct(&self.actor, other.user.id)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn try_send(
+        &self,
+        conversation: ConversationId,
+        message: NewMessage,
+    ) -> Result<Sent> {
+        self.engine
+            .messages()
+            .send(&self.actor, conversation, message)
+            .await
+    }
+
+    pub(crate) async fn send(&self, conversation: ConversationId, text: &str) -> Message {
+        let sent = self.try_send(conversation, message(text)).await.unwrap();
+        assert!(sent.created);
+        sent.message
+    }
+
+    /// The whole conversation.
+    pub(crate) async fn history(&self, conversation: ConversationId) -> Vec<Message> {
+        let conversations = self.engine.conversations();
+        let membership = conversations
+            .membership(&self.actor, conversation)
+            .await
+            .unwrap();
+        let mut history: Vec<Message> = Vec::new();
+        loop {
+            let after = history.last().map_or(Seq::ZERO, |message| message.seq);
+            let page = self
+                .engine
+                .messages()
+                .page(&membership, after, 100)
+                .await
+                .unwrap();
+            if page.is_empty() {
+                return history;
+            }
+            history.extend(page);
+        }
+    }
+
+    pub(crate) async fn subscribe(&self) -> Subscription {
+        self.engine.events().subscribe(&self.actor).await.unwrap()
+    }
+}
+
+pub(crate) fn host_user(name: &str) -> HostUser {
+    HostUser {
+        id: Uuid::now_v7().into(),
+        username: Username::parse(name).unwrap(),
+        display_name: DisplayName::parse(name).unwrap(),
+    }
+}
+
+pub(crate) fn message(text: &str) -> NewMessage {
+    message_as(&Uuid::now_v7().to_string(), text)
+}
+
+pub(crate) fn message_as(client_id: &str, text: &str) -> NewMessage {
+    NewMessage {
+        client_id: ClientMessageId::parse(client_id).unwrap(),
+        body: MessageBody::parse(text, &messenger_core::Limits::default()).unwrap(),
+    }
+}
+
+/// The next item of a subscription, which must come soon.
+pub(crate) async fn next(
+    events: &mut (impl Stream<Item = Result<Arc<Event>>> + Unpin),
+) -> Option<Result<Arc<Event>>> {
+    soon("an event", events.next()).await
+}
+
+/// The next event, which must be a message.
+pub(crate) async fn next_message(events: &mut Subscription) -> Message {
+    match &next(events).await.unwrap().unwrap().kind {
+        EventKind::MessageCreated { message, .. } => message.clone(),
+        other => panic!("not a message: {other:?}"),
+    }
+}
+
+/// The text of the next event, which must be a message.
+pub(crate) async fn next_text(events: &mut Subscription) -> String {
+    next_message(events).await.content
+}
+
+/// That a conversation is 1, 2, 3, … without a gap.
+pub(crate) fn assert_contiguous(history: &[Message]) {
+    for (i, message) in history.iter().enumerate() {
+        assert_eq!(message.seq.get(), i as i64 + 1);
+    }
+}
+
+/// Waits for what another process or task does without telling: asks until it is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    soon(what, async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) fn is_not_found<T: std::fmt::Debug>(outcome: &Result<T>) -> bool {
+    matches!(outcome, Err(Error::ConversationNotFound))
+}

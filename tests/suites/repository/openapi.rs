@@ -1,0 +1,52 @@
+//! The checked-in document is what the server generates.
+
+use super::root;
+
+#[test]
+fn the_checked_in_document_is_what_the_server_generates() {
+    let path = root().join("openapi.json");
+    let generated = messenger_server::spec();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &generated).unwrap();
+    }
+
+    let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
+
+    assert!(
+        checked_in == generated,
+        "openapi.json lags behind the code: UPDATE=1 .ci/test -E 'test(checked_in_document)'"
+    );
+}
+
+#[test]
+fn every_operation_says_what_a_generator_needs() {
+    let document: serde_json::Value = serde_json::from_str(&messenger_server::spec()).unwrap();
+    let mut ids = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if !["get", "post", "delete", "put", "patch"].contains(&method.as_str()) {
+                continue;
+            }
+            let name = format!("{method} {path}");
+            for field in ["operationId", "summary", "description"] {
+                assert!(operation[field].is_string(), "{name} has no {field}");
+            }
+            ids.push(operation["operationId"].as_str().unwrap().to_owned());
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                if status.as_str() < "400" {
+                    continue;
+                }
+                // The one envelope, whatever the status: generators give one error type.
+                let schema = &response["content"]["application/json"]["schema"];
+                assert_eq!(
+                    schema["$ref"], "#/components/schemas/ErrorEnvelope",
+                    "{name} answers {status} with {response}"
+                );
+            }
+        }
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "operation ids repeat");
+}
