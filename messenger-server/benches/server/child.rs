@@ -124,7 +124,10 @@ fn of_machine() -> f64 {
 }
 
 fn sum<'a>(ticks: impl Iterator<Item = &'a str>) -> f64 {
-    ticks.map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS_PER_SECOND
+    ticks
+        .map(|ticks| ticks.parse::<f64>().unwrap())
+        .sum::<f64>()
+        / TICKS_PER_SECOND
 }
 
 /// How many files, sockets included, a process may have open.

@@ -37,7 +37,10 @@ impl Socket {
         let subscribe = Message::text(r#"{"op":"subscribe","all":true}"#);
         socket.stream.send(subscribe).await.unwrap();
         let answer = socket.next().await;
-        assert_eq!((&answer["type"], &answer["ok"]), (&"ack".into(), &true.into()));
+        assert_eq!(
+            (&answer["type"], &answer["ok"]),
+            (&"ack".into(), &true.into())
+        );
         Some(socket)
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod body;
 mod conversations;
 pub(crate) mod envelope;
 pub(crate) mod events;
+mod examples;
 mod health;
 mod messages;
 mod spec;

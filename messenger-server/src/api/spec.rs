@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::envelope::KNOWN_CODES;
+use crate::api::examples;
 
 /// Finishes the document that poem-openapi made: puts the prefix on the paths, names the licence,
 /// says which operations need no token, which lists are open and that unsigned is not negative;
@@ -28,6 +29,7 @@ pub(crate) fn finish(document: &str, prefix: &str) -> String {
     let schemas = &mut document["components"]["schemas"];
     schemas["ErrorBody"]["properties"]["code"]["x-extensible-enum"] = json!(KNOWN_CODES);
     schemas["ConversationSummary"]["properties"]["type"]["x-extensible-enum"] = json!(["direct"]);
+    examples::fill(&mut document);
     tidy(&mut document);
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
