@@ -332,7 +332,7 @@ impl Task {
         let listener = self.listeners.get(&user)?;
         Some(Attached {
             signals: listener.signals.new_receiver(),
-            after: last.max(listener.after),
+            after: last.max(head),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{DbErr, RuntimeErr, SqlErr};
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlErr};
 
 use crate::error::{Cause, Error};
 
@@ -17,6 +17,7 @@ impl From<DbErr> for Error {
                 retry_after: Duration::from_secs(1),
             },
             Fault::Unreachable => Self::Unavailable(cause),
+            Fault::Closed => Self::Closed,
             Fault::Other => Self::Storage(cause),
         }
     }
@@ -34,6 +35,7 @@ enum Fault {
     Full,
     Contention,
     Unreachable,
+    Closed,
     Other,
 }
 
@@ -44,6 +46,7 @@ impl Fault {
         | DbErr::Conn(RuntimeErr::SqlxError(cause))) = error
         else {
             return match error {
+                DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => Self::Closed,
                 DbErr::ConnectionAcquire(_) => Self::Contention,
                 DbErr::Conn(_) => Self::Unreachable,
                 _ => Self::Other,
@@ -67,10 +70,10 @@ impl Fault {
                 _ => Self::Other,
             },
             sqlx::Error::PoolTimedOut => Self::Contention,
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unreachable,
+            sqlx::Error::PoolClosed => Self::Closed,
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::WorkerCrashed => {
+                Self::Unreachable
+            }
             _ => Self::Other,
         }
     }

@@ -3,6 +3,7 @@
 //! One connection writes, a few others read. `sea_orm` is named here, in `write` and in the
 //! `queries.rs` files, and nowhere else.
 
+pub(crate) mod checkpoint;
 pub(crate) mod entity;
 mod error;
 mod fence;
@@ -14,6 +15,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 pub(crate) use error::is_constraint;
@@ -38,6 +40,8 @@ use crate::tasks::Tasks;
 const SQLITE_BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Memory for the pages of an SQLite file, in KiB, for each connection.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;
+/// For how long a connection to PostgreSQL is idle before it is tried out.
+const POSTGRES_IDLE_TEST: Duration = Duration::from_secs(1);
 /// Statements that a connection keeps prepared.
 const STATEMENTS_CACHED: usize = 512;
 /// The name under which the deployment's id is kept.
@@ -47,6 +51,10 @@ const DEPLOYMENT: &str = "deployment";
 pub(crate) struct Store {
     write: DatabaseConnection,
     read: DatabaseConnection,
+    /// SQLite's third kind of connection, which moves the write-ahead log.
+    checkpoint: Option<DatabaseConnection>,
+    /// Changes that the writer has committed since the opening.
+    written: AtomicI64,
     backend: DbBackend,
     /// Distinguishes this database from every other, in ids that are derived from positions.
     pub(crate) deployment: Uuid,
@@ -69,9 +77,15 @@ impl Store {
         let schema_version = migrate(&write, backend).await?;
         let deployment = deployment(&write).await?;
         let read = connect(target, durability, Access::Read, limits).await?;
+        let checkpoint = match target {
+            Target::Sqlite(_) => Some(connect(target, durability, Access::Write, limits).await?),
+            Target::Postgres(_) => None,
+        };
         Ok(Self {
             write,
             read,
+            checkpoint,
+            written: AtomicI64::new(0),
             backend,
             deployment,
             schema_version,
@@ -98,6 +112,15 @@ impl Store {
     /// The connections for single statements that read.
     pub(crate) fn read(&self) -> &DatabaseConnection {
         &self.read
+    }
+
+    /// Notes that the writer has committed changes.
+    pub(crate) fn wrote(&self, changes: i64) {
+        self.written.fetch_add(changes, Ordering::Relaxed);
+    }
+
+    fn written(&self) -> i64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Begins the one transaction that may write. Only the writer calls this.
@@ -136,7 +159,12 @@ impl Store {
 
     /// Closes every connection. An SQLite file is left without a write-ahead log.
     pub(crate) async fn close(&self) {
-        for pool in [&self.read, &self.write] {
+        let pools = [
+            Some(&self.read),
+            self.checkpoint.as_ref(),
+            Some(&self.write),
+        ];
+        for pool in pools.into_iter().flatten() {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -228,11 +256,14 @@ async fn connect(
                     .statement_cache_capacity(STATEMENTS_CACHED)
                     .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
                     .pragma("temp_store", "MEMORY")
-                    .pragma("wal_autocheckpoint", "4000")
+                    .pragma("wal_autocheckpoint", checkpoint::LOG_PAGES_MAX.to_string())
                     .pragma("journal_size_limit", "67108864")
             });
         }
         Target::Postgres(_) => {
+            // A connection that is in use is known to work; if it was cut just now, the writer
+            // begins once more, and a read fails as unavailable.
+            options.test_before_acquire_if_idle_for(POSTGRES_IDLE_TEST);
             #[cfg(feature = "postgres")]
             options.map_sqlx_postgres_opts(move |postgres| {
                 let relaxed = access == Access::Write && durability == Durability::Relaxed;

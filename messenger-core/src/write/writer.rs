@@ -153,6 +153,7 @@ impl Task {
         }
         flush::flush(&transaction, &mut self.rows, &self.batch).await?;
         transaction.commit().await?;
+        self.store.wrote(self.batch.head - head);
         Ok(self.batch.committed())
     }
 

@@ -15,5 +15,6 @@ mod hosts;
 mod limits;
 mod live;
 mod opening;
+mod outages;
 mod races;
 mod several_processes;

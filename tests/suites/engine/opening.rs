@@ -28,9 +28,14 @@ on_both_databases!(
 
         let sent = alice.try_send(conversation.id, message("too late")).await;
         assert!(matches!(sent, Err(Error::Closed)), "{sent:?}");
-        assert!(world.engine.health().await.is_err());
-        assert!(world.engine.events().subscribe(&bob.actor).await.is_err());
-        assert!(world.engine.sync().bootstrap(&bob.actor).await.is_err());
+        let health = world.engine.health().await;
+        assert!(matches!(health, Err(Error::Closed)), "{health:?}");
+        let subscribed = world.engine.events().subscribe(&bob.actor).await;
+        assert!(matches!(subscribed, Err(Error::Closed)), "{subscribed:?}");
+        let bootstrap = world.engine.sync().bootstrap(&bob.actor).await;
+        assert!(matches!(bootstrap, Err(Error::Closed)), "{bootstrap:?}");
+        let me = world.engine.users().me(&bob.actor).await;
+        assert!(matches!(me, Err(Error::Closed)), "{me:?}");
     }
 
     async fn writes_that_are_queued_when_the_engine_closes_are_finished(world: World) {

@@ -92,6 +92,15 @@ impl Place {
         .await
     }
 
+    /// Cuts every connection to the PostgreSQL database but the one that asks for it.
+    pub(crate) async fn cut_connections(&self) -> i64 {
+        self.number(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await
+    }
+
     async fn number(&self, sql: &str) -> i64 {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match self.kind() {
