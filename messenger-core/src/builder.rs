@@ -170,7 +170,6 @@ impl EngineBuilder {
             revocations,
             limits: self.limits,
             live: self.live,
-            durability: self.durability,
             secret_created,
             tasks,
         }))

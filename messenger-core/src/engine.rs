@@ -39,7 +39,6 @@ pub(crate) struct Inner {
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) limits: Limits,
     pub(crate) live: LiveSettings,
-    pub(crate) durability: Durability,
     pub(crate) secret_created: Option<PathBuf>,
     pub(crate) tasks: Tasks,
 }
@@ -144,7 +143,7 @@ impl MessengerEngine {
         self.store().ping().await?;
         Ok(Health {
             database: self.store().name(),
-            durability: self.inner.durability,
+            durability: self.store().durability(),
             schema_version: self.store().schema_version.clone(),
             secret_created: self.inner.secret_created.clone(),
         })

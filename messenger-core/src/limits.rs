@@ -34,6 +34,10 @@ pub struct Limits {
     pub changes_messages_per_conversation_max: u32,
     /// Missed messages in one answer to a sync by sequence numbers. 20,000.
     pub changes_messages_max: u32,
+    /// Bytes of messages in one bootstrap or one answer to a sync; past it a sync says `has_more`
+    /// and a bootstrap has only the last message of a conversation. 8 MiB, and what one look-up
+    /// brings.
+    pub sync_bytes_max: usize,
     /// Conversations that one request may name: in a sync's map, in a list of ids. 10,000.
     pub conversations_named_max: usize,
 
@@ -53,6 +57,9 @@ pub struct Limits {
     /// How long a write waits for a place in that queue before it fails with
     /// [`Busy`](crate::Error::Busy). 10 s.
     pub write_queue_wait_max: Duration,
+    /// How long a transaction may take on PostgreSQL before its connection is given up and
+    /// replaced. 10 s.
+    pub transaction_wait_max: Duration,
     /// Writes in one transaction. 256.
     pub batch_operations_max: usize,
     /// Bytes of content in one transaction. 1 MiB.
@@ -62,8 +69,9 @@ pub struct Limits {
 
     /// Events that a subscriber may be behind before it reads from the database. 64.
     pub subscriber_queue_max: usize,
-    /// Recent events kept in memory, for subscribers who are just arriving. 4,096.
-    pub ring_events_max: usize,
+    /// Recent openings of conversations kept in memory, for subscribers who are just arriving.
+    /// 4,096.
+    pub hub_joins_max: usize,
     /// Transactions that may wait for the hub; past it the hub reads them from the database.
     /// 1,024.
     pub hub_queue_max: usize,
@@ -98,6 +106,7 @@ impl Default for Limits {
             bootstrap_messages_max: 5_000,
             changes_messages_per_conversation_max: 100,
             changes_messages_max: 20_000,
+            sync_bytes_max: 8 * 1024 * 1024,
             conversations_named_max: 10_000,
             sessions_per_user_max: 100,
             revocations_remembered_max: 100_000,
@@ -105,11 +114,12 @@ impl Default for Limits {
             hashings_queued_max: 64,
             writes_queued_max: 4_096,
             write_queue_wait_max: Duration::from_secs(10),
+            transaction_wait_max: Duration::from_secs(10),
             batch_operations_max: 256,
             batch_bytes_max: 1024 * 1024,
             working_set_rows_max: 20_000,
             subscriber_queue_max: 64,
-            ring_events_max: 4_096,
+            hub_joins_max: 4_096,
             hub_queue_max: 1_024,
             events_kept_min: 1_000_000,
             event_age_min: Duration::from_secs(24 * 60 * 60),

@@ -179,7 +179,8 @@ impl<E: Endpoint> Edge<E> {
             return Err(Failure::invalid([fault]));
         }
         match error.status() {
-            StatusCode::NOT_FOUND => Err(Failure::new(
+            // Of bad requests, poem itself finds only paths that are no text.
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Err(Failure::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "there is no such route",

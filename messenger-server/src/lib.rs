@@ -83,9 +83,18 @@ fn with_sockets(
     Edge {
         inner: routes,
         origins: settings.origins(),
-        body_bytes_max: size(settings.rest_body_bytes_max),
+        body_bytes_max: size(settings.rest_body_bytes_max.max(longest_message(settings))),
         methods: api::methods(settings),
     }
+}
+
+/// The bytes of a request with the longest message, each character of which may be written as two
+/// escapes of six bytes.
+fn longest_message(settings: &Settings) -> u64 {
+    settings
+        .message_max_length
+        .saturating_mul(12)
+        .saturating_add(4_096)
 }
 
 /// Returns the OpenAPI document of the default settings, as JSON that ends in a line break.

@@ -7,6 +7,7 @@
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -119,11 +120,14 @@ fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
     runtime.block_on(async {
         // Before anything else, so that a signal during the start is not lost, and that nothing is
         // made if the address is taken.
-        let stop = signals().context("can not listen for signals")?;
+        let mut stop = pin!(signals().context("can not listen for signals")?);
         let listener = messenger_server::bind(settings).await;
         let (host, port) = (&settings.host, settings.port);
         let listener = listener.with_context(|| format!("can not listen on {host}:{port}"))?;
-        let engine = open(settings, secret).await?;
+        let engine = tokio::select! {
+            engine = open(settings, secret) => engine?,
+            () = &mut stop => return Ok(()),
+        };
         messenger_server::serve(listener, engine.clone(), settings, stop).await;
         if tokio::time::timeout(CLOSE_TIME_MAX, engine.close())
             .await

@@ -262,14 +262,18 @@ impl<'a> Auth<'a> {
         let Some(session) = actor.session_id() else {
             return Err(Error::InvalidToken);
         };
-        let revoked = match self.engine.revocations().contains(session) {
-            Some(known) => known,
-            None => queries::is_revoked(self.engine.store(), session).await?,
-        };
-        if revoked {
+        if self.has_ended(session).await? {
             Err(Error::InvalidToken)
         } else {
             Ok(actor)
+        }
+    }
+
+    /// Whether a session has ended; asks the database only where memory does not know.
+    pub(crate) async fn has_ended(&self, session: SessionId) -> Result<bool> {
+        match self.engine.revocations().contains(session) {
+            Some(known) => Ok(known),
+            None => queries::is_revoked(self.engine.store(), session).await,
         }
     }
 

@@ -21,6 +21,10 @@ use crate::limits::Limits;
 use crate::store::Store;
 use crate::tasks::Tasks;
 
+/// The longest time between two looks at the change log, whatever the settings say: the end of a
+/// session at another node is learnt by looking.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// How often users who do not listen any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -74,10 +78,10 @@ impl Hub {
             revocations,
             settings,
             queue_max: limits.subscriber_queue_max,
-            ring_max: limits.ring_events_max,
+            joins_max: limits.hub_joins_max,
             last: head,
-            ring: VecDeque::new(),
-            ring_after: head,
+            joins: VecDeque::new(),
+            joins_after: head,
             listeners: HashMap::new(),
             audiences: HashMap::new(),
         };
@@ -126,17 +130,24 @@ struct Listener {
     after: Position,
 }
 
+/// Who joined a conversation at a position.
+struct Join {
+    position: Position,
+    conversation: ConversationId,
+    members: Arc<[UserId]>,
+}
+
 struct Task {
     store: Arc<Store>,
     revocations: Arc<Revocations>,
     settings: LiveSettings,
     queue_max: usize,
-    ring_max: usize,
+    joins_max: usize,
     /// The last position that was delivered.
     last: Position,
-    /// The changes after `ring_after`, for those who attach with a slightly older picture.
-    ring: VecDeque<Change>,
-    ring_after: Position,
+    /// Who joined what after `joins_after`, for those who attach with a slightly older picture.
+    joins: VecDeque<Join>,
+    joins_after: Position,
     listeners: HashMap<UserId, Listener>,
     /// Who listens to a conversation.
     audiences: HashMap<ConversationId, HashSet<UserId>>,
@@ -144,7 +155,8 @@ struct Task {
 
 impl Task {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>, closing: CancellationToken) {
-        let mut poll = tokio::time::interval(Duration::from_millis(self.settings.poll_ms.max(1)));
+        let look = Duration::from_millis(self.settings.poll_ms.max(1)).min(LOOK_MAX);
+        let mut poll = tokio::time::interval(look);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,7 +193,7 @@ impl Task {
         if first.get() > self.last.get() + 1 {
             self.catch_up().await?;
         }
-        for change in changes {
+        for change in &changes {
             self.deliver(change);
         }
         Ok(())
@@ -199,11 +211,11 @@ impl Task {
                 // A new incarnation begins at a position of its own; up to `head` nothing
                 // happened that the change log still has.
                 self.last = head;
-                self.ring.clear();
-                self.ring_after = head;
+                self.joins.clear();
+                self.joins_after = head;
                 break;
             }
-            for change in changes {
+            for change in &changes {
                 self.deliver(change);
             }
         }
@@ -211,13 +223,13 @@ impl Task {
     }
 
     /// Delivers a change, unless it has been delivered.
-    fn deliver(&mut self, change: Change) {
+    fn deliver(&mut self, change: &Change) {
         let position = change.position();
         if position <= self.last {
             return;
         }
         self.last = position;
-        match &change {
+        match change {
             Change::MessageCreated {
                 conversation,
                 event,
@@ -229,6 +241,16 @@ impl Task {
             } => {
                 for user in members.iter() {
                     self.join(*user, *conversation, position);
+                }
+                self.joins.push_back(Join {
+                    position,
+                    conversation: *conversation,
+                    members: members.clone(),
+                });
+                if self.joins.len() > self.joins_max
+                    && let Some(oldest) = self.joins.pop_front()
+                {
+                    self.joins_after = oldest.position;
                 }
                 self.send(*conversation, event);
             }
@@ -243,12 +265,6 @@ impl Task {
                 }
             }
             Change::Unseen { .. } => {}
-        }
-        self.ring.push_back(change);
-        if self.ring.len() > self.ring_max
-            && let Some(oldest) = self.ring.pop_front()
-        {
-            self.ring_after = oldest.position();
         }
     }
 
@@ -291,7 +307,7 @@ impl Task {
     ) -> Option<Attached> {
         let last = self.last;
         if !self.listeners.contains_key(&user) {
-            if head < self.ring_after {
+            if head < self.joins_after {
                 return None;
             }
             let (mut signals, receiver) = async_broadcast::broadcast(self.queue_max);
@@ -314,16 +330,10 @@ impl Task {
             );
             // What happened between the picture and now.
             let joined: Vec<(ConversationId, Position)> = self
-                .ring
+                .joins
                 .iter()
-                .filter_map(|change| match change {
-                    Change::ConversationCreated {
-                        conversation,
-                        members,
-                        event,
-                    } if members.contains(&user) => Some((*conversation, event.position)),
-                    _ => None,
-                })
+                .filter(|join| join.members.contains(&user))
+                .map(|join| (join.conversation, join.position))
                 .collect();
             for (conversation, position) in joined {
                 self.join(user, conversation, position);

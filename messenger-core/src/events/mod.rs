@@ -1,6 +1,6 @@
 //! Live events: what is committed reaches every listener, in order, without polling.
 //!
-//! The writer hands each transaction to the [`Hub`] after its commit. The hub knows who listens
+//! The writer hands each transaction to the hub after its commit. The hub knows who listens
 //! and to which conversations they belong, and gives each listening user one channel that all
 //! their subscriptions share. A subscription that falls behind its channel reads on from the
 //! change log in the database and comes back: a slow reader costs nobody else anything.
@@ -25,7 +25,8 @@ pub struct LiveSettings {
     /// Whether events are delivered at all; sessions end at once in any case. `true`.
     pub enabled: bool,
     /// How often the change log is looked at for changes of other processes, in milliseconds.
-    /// One's own changes never wait for it. 200.
+    /// One's own changes do not wait for it. 200, and 1,000 at the most: the end of a session at
+    /// another process is learnt this way.
     pub poll_ms: u64,
     /// How many lines of the change log are read at a time. 100.
     pub batch_size: u64,

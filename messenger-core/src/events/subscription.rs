@@ -74,7 +74,7 @@ impl Subscription {
         };
         // A session that ended before the place was taken is found here, a later one by signal.
         if let Some(session) = actor.session_id()
-            && engine.revocations().contains(session) == Some(true)
+            && engine.auth().has_ended(session).await?
         {
             return Err(Error::InvalidToken);
         }
@@ -200,6 +200,13 @@ impl Stream for Subscription {
                 Some(Err(RecvError::Closed)) | None => Err(Error::Closed),
             };
             break next;
+        };
+        // The end of the session does not wait behind what was sent before it.
+        let next = match this.actor.session_id() {
+            Some(session) if this.engine.revocations().contains(session) == Some(true) => {
+                Err(Error::InvalidToken)
+            }
+            _ => next,
         };
         this.ended = next.is_err();
         Poll::Ready(Some(next))

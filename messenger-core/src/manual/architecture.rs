@@ -79,7 +79,9 @@
 //! A position is contiguous within one incarnation of a database. Each incarnation starts a *fence*
 //! at a position taken from the clock (seconds × 2^20), above everything that can have been issued
 //! before, in this history or in one that a restore took back. Every opening of an SQLite file is
-//! an incarnation; PostgreSQL's are told apart by system identifier, timeline and start time.
+//! an incarnation; PostgreSQL's are told apart by system identifier, timeline and start time, when
+//! an engine opens. An engine that is running while PostgreSQL loses the end of its history (a
+//! restore, an asynchronous fail-over) does not notice: restart every engine after one.
 //!
 //! # What is deliberately missing
 //!

@@ -37,6 +37,12 @@
 //!   is sent through it is delivered without waiting for that.
 //! - `REALTIME_DISPATCHER_BATCH_SIZE` is how many lines of the change log are read at a time.
 //!
+//! # After a restore or a fail-over of PostgreSQL
+//!
+//! Restart every server. A server that is running keeps what it knows of the end of the history,
+//! which the restore may have taken back. Do not change users or members by hand while servers run:
+//! they keep such rows in memory until somebody moves the head of the change log.
+//!
 //! # Stopping
 //!
 //! On SIGTERM the server takes no more connections, lets open requests end, closes sockets with a

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    Statement, Value,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, QueryFilter,
+    QueryOrder, QuerySelect, Statement, Value,
 };
 use uuid::Uuid;
 
@@ -52,6 +52,10 @@ pub(crate) async fn windows(
 ) -> Result<BTreeMap<Uuid, Vec<Message>>> {
     let mut found: BTreeMap<Uuid, Vec<Message>> = BTreeMap::new();
     let backend = db.get_database_backend();
+    let columns: Vec<String> = message::Column::iter()
+        .map(|column| format!("m.{}", column.as_str()))
+        .collect();
+    let columns = columns.join(", ");
     for some in windows.chunks(WINDOWS_PER_STATEMENT) {
         let mut places = Vec::with_capacity(some.len());
         let mut values: Vec<Value> = Vec::with_capacity(3 * some.len());
@@ -72,7 +76,7 @@ pub(crate) async fn windows(
             ]);
         }
         let sql = format!(
-            "SELECT m.* FROM (VALUES {}) AS w CROSS JOIN messages AS m \
+            "SELECT {columns} FROM (VALUES {}) AS w CROSS JOIN messages AS m \
              WHERE m.conversation_id = w.column1 AND m.seq >= w.column2 AND m.seq <= w.column3 \
              ORDER BY m.conversation_id, m.seq",
             places.join(", ")

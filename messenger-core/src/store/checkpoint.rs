@@ -38,7 +38,9 @@ pub(crate) async fn run(store: Arc<Store>, closing: CancellationToken) {
                 continue;
             }
             match checkpoint(db).await {
-                Ok(()) => moved = written,
+                Ok(Moved::All) => moved = written,
+                // Somebody is reading, or the writer went on: what is left comes next time.
+                Ok(Moved::Some) => moved = moved.max(written - CHANGES / 2),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "a checkpoint failed; it is tried again"
@@ -49,9 +51,21 @@ pub(crate) async fn run(store: Arc<Store>, closing: CancellationToken) {
     closing.run_until_cancelled(work).await;
 }
 
-async fn checkpoint(db: &DatabaseConnection) -> Result<()> {
+enum Moved {
+    All,
+    Some,
+}
+
+async fn checkpoint(db: &DatabaseConnection) -> Result<Moved> {
     let sql = "PRAGMA wal_checkpoint(PASSIVE)";
-    db.query_one_raw(Statement::from_string(db.get_database_backend(), sql))
-        .await?;
-    Ok(())
+    let statement = Statement::from_string(db.get_database_backend(), sql);
+    let Some(row) = db.query_one_raw(statement).await? else {
+        return Ok(Moved::Some);
+    };
+    let (pages, moved): (i32, i32) = (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
+    Ok(if moved >= pages {
+        Moved::All
+    } else {
+        Moved::Some
+    })
 }

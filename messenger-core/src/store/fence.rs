@@ -17,8 +17,8 @@ pub(crate) const SHARD: i16 = 0;
 /// Positions that one second of an incarnation has room for, as a power of two.
 const POSITIONS_PER_SECOND_LOG2: u32 = 20;
 
-/// Starts a new fence if this is a new incarnation: every opening of an SQLite file, every start
-/// and every promotion of a PostgreSQL server.
+/// Starts a new fence if this is a new incarnation: every opening of an SQLite file, and the first
+/// opening after a start or a promotion of a PostgreSQL server.
 pub(super) async fn start(db: &DatabaseTransaction, backend: DbBackend) -> Result<(), DbErr> {
     let incarnation = incarnation(db, backend).await?;
     let now = clock::now();

@@ -27,6 +27,7 @@ use sea_orm::{
     DbBackend, DbErr, EntityTrait, IsolationLevel, SqliteTransactionMode, Statement,
     TransactionOptions, TransactionTrait,
 };
+use tokio::sync::RwLock;
 pub(crate) use url::Target;
 use uuid::Uuid;
 
@@ -38,6 +39,10 @@ use crate::tasks::Tasks;
 
 /// How long a statement waits for another process that is writing to the same SQLite file.
 const SQLITE_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// How long closing waits for a connection that is in use.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How long it may take to reach a database server.
+const REACH_WAIT: Duration = Duration::from_secs(10);
 /// Memory for the pages of an SQLite file, in KiB, for each connection.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;
 /// For how long a connection to PostgreSQL is idle before it is tried out.
@@ -49,7 +54,9 @@ const DEPLOYMENT: &str = "deployment";
 
 #[derive(Debug)]
 pub(crate) struct Store {
-    write: DatabaseConnection,
+    target: Target,
+    durability: Durability,
+    write: RwLock<DatabaseConnection>,
     read: DatabaseConnection,
     /// SQLite's third kind of connection, which moves the write-ahead log.
     checkpoint: Option<DatabaseConnection>,
@@ -81,8 +88,11 @@ impl Store {
             Target::Sqlite(_) => Some(connect(target, durability, Access::Write, limits).await?),
             Target::Postgres(_) => None,
         };
+        let durability = actual_durability(&write, durability).await?;
         Ok(Self {
-            write,
+            target: target.clone(),
+            durability,
+            write: RwLock::new(write),
             read,
             checkpoint,
             written: AtomicI64::new(0),
@@ -125,7 +135,25 @@ impl Store {
 
     /// Begins the one transaction that may write. Only the writer calls this.
     pub(crate) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
-        begin_write(&self.write).await
+        let write = self.write.read().await;
+        begin_write(&write).await
+    }
+
+    /// Gives up the connection that writes and makes a new one. The old one may hold the head's
+    /// lock until the server notices; the new one waits for it, as another node would.
+    pub(crate) async fn replace_writer(&self, limits: &Limits) {
+        match connect(&self.target, self.durability, Access::Write, limits).await {
+            Ok(fresh) => *self.write.write().await = fresh,
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "connecting anew failed; it is tried again"
+            ),
+        }
+    }
+
+    /// What an acknowledged write survives, as the database says.
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// Reads several things that belong together in one snapshot, and to its end even if the
@@ -159,17 +187,17 @@ impl Store {
 
     /// Closes every connection. An SQLite file is left without a write-ahead log.
     pub(crate) async fn close(&self) {
-        let pools = [
-            Some(&self.read),
-            self.checkpoint.as_ref(),
-            Some(&self.write),
-        ];
+        let write = self.write.read().await;
+        let pools = [Some(&self.read), self.checkpoint.as_ref(), Some(&*write)];
         for pool in pools.into_iter().flatten() {
-            if let Err(error) = pool.close_by_ref().await {
-                tracing::warn!(
+            // A read that its caller holds without polling it must not hold this up for ever.
+            match tokio::time::timeout(CLOSE_WAIT, pool.close_by_ref()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "closing the database failed"
-                );
+                ),
+                Err(_) => tracing::warn!("a connection is still in use and stays open"),
             }
         }
     }
@@ -206,12 +234,13 @@ async fn reach(target: &Target, url: &str) -> Result<()> {
     {
         use sea_orm::sqlx::{Connection, PgConnection};
         let reached = async { PgConnection::connect(url).await?.close().await };
-        reached.await.map_err(|error| {
-            Error::Setup(
-                format!("the database {target} can not be reached"),
-                Some(Arc::new(error)),
-            )
-        })?;
+        let failed =
+            |cause| Error::Setup(format!("the database {target} can not be reached"), cause);
+        match tokio::time::timeout(REACH_WAIT, reached).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(Some(Arc::new(error)))),
+            Err(_) => return Err(failed(None)),
+        }
     }
     #[cfg(not(feature = "postgres"))]
     let _ = (target, url);
@@ -287,10 +316,39 @@ async fn connect(
     })
 }
 
+/// Asks the connection that writes what a commit waits for: what was asked for may be overruled by
+/// the settings of a server or a role, and what is reported must be true.
+async fn actual_durability(db: &DatabaseConnection, asked: Durability) -> Result<Durability> {
+    let backend = db.get_database_backend();
+    let sql = match backend {
+        DbBackend::Postgres => {
+            "SELECT current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'"
+        }
+        _ => "SELECT synchronous >= 2 FROM pragma_synchronous",
+    };
+    let row = db
+        .query_one_raw(Statement::from_string(backend, sql))
+        .await?;
+    let durable = row.map(|row| row.try_get_by_index(0)).transpose()?;
+    match (asked, durable == Some(true)) {
+        (_, true) => Ok(Durability::Full),
+        (Durability::Relaxed, false) => Ok(Durability::Relaxed),
+        (Durability::Full, false) => {
+            tracing::warn!(
+                "the database's own settings are not durable: a power loss may take acknowledged writes"
+            );
+            Ok(Durability::Relaxed)
+        }
+    }
+}
+
 async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     // SQLite: a deferred transaction that reads first fails at once when it then has to wait.
     db.begin_with_options(TransactionOptions {
-        isolation_level: None,
+        // Each statement after the head's lock must see what the writer before has committed,
+        // whatever the server's default is.
+        isolation_level: (db.get_database_backend() == DbBackend::Postgres)
+            .then_some(IsolationLevel::ReadCommitted),
         access_mode: None,
         sqlite_transaction_mode: (db.get_database_backend() == DbBackend::Sqlite)
             .then_some(SqliteTransactionMode::Immediate),

@@ -77,7 +77,14 @@ impl Rows {
         for block in keys.chunks(BLOCK_ROWS_MAX) {
             let size = block.len().next_power_of_two();
             let text = self.texts.entry((shape.name, size)).or_insert_with(|| {
-                let mut text = String::from("SELECT t.* FROM (");
+                // The columns are named: a statement that is prepared for all of them fails for
+                // good once a newer program has added one.
+                let mut text = String::from("SELECT ");
+                for (i, column) in E::Column::iter().enumerate() {
+                    let comma = if i == 0 { "" } else { ", " };
+                    let _ = write!(text, "{comma}t.{}", column.as_str());
+                }
+                text.push_str(" FROM (");
                 push_values(&mut text, backend, &types(shape.key), size);
                 // A cross join keeps SQLite from walking the whole table and looking up the keys.
                 let _ = write!(
@@ -129,14 +136,15 @@ impl Rows {
         Ok(())
     }
 
-    /// Writes the `set` columns of rows that exist.
+    /// Writes the `set` columns of rows that exist, and says how many did.
     pub(crate) async fn update<E: EntityTrait>(
         &mut self,
         db: &impl ConnectionTrait,
         shape: &Shape<E>,
         rows: &[E::Model],
-    ) -> Result<(), DbErr> {
+    ) -> Result<u64, DbErr> {
         let backend = self.backend;
+        let mut written = 0;
         for block in rows.chunks(BLOCK_ROWS_MAX) {
             let size = block.len().next_power_of_two();
             let columns = || shape.key.iter().chain(shape.set).copied();
@@ -165,9 +173,9 @@ impl Rows {
                 .collect();
             let values = padded(&values, size).flatten().cloned();
             let statement = Statement::from_sql_and_values(backend, text.as_str(), values);
-            db.execute_raw(statement).await?;
+            written += db.execute_raw(statement).await?.rows_affected();
         }
-        Ok(())
+        Ok(written)
     }
 }
 

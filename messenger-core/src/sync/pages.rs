@@ -35,11 +35,17 @@ pub(super) async fn bootstrap(
             last: conversation.last_seq.get(),
         })
         .collect();
-    let recent_messages: Vec<Message> = windows(db, &newest)
-        .await?
-        .into_values()
-        .flatten()
+    let (mut recent_messages, read) = read(db, &newest, limits).await?;
+    // Conversations come newest first, so the quiet ones have to do with less.
+    let last_only: Vec<Window> = newest[read..]
+        .iter()
+        .map(|window| Window {
+            first: window.last,
+            ..*window
+        })
         .collect();
+    recent_messages.extend(windows(db, &last_only).await?.into_values().flatten());
+    recent_messages.sort_by_key(|message| (message.conversation_id, message.seq));
     let users = everybody(db, user, &conversations, &recent_messages).await?;
     let me = users.iter().find(|known| known.id == user).cloned();
     Ok(Bootstrap {
@@ -82,11 +88,13 @@ pub(super) async fn changes(
             });
         }
     }
-    let messages: Vec<Message> = windows(db, &missed)
-        .await?
-        .into_values()
-        .flatten()
-        .collect();
+    let (mut messages, read) = read(db, &missed, limits).await?;
+    for unread in &missed[read..] {
+        has_more = true;
+        let known = Seq::stored(unread.first - 1);
+        next_after_seq.insert(unread.conversation.into(), known);
+    }
+    messages.sort_by_key(|message| (message.conversation_id, message.seq));
     let users = everybody(db, user, &conversations, &messages).await?;
     Ok(Changes {
         users,
@@ -95,6 +103,33 @@ pub(super) async fn changes(
         has_more,
         next_after_seq,
     })
+}
+
+/// Stretches in the first look-up, before it is known how many bytes they have: what may come on
+/// top of [`Limits::sync_bytes_max`].
+const WINDOWS_AT_FIRST: usize = 8;
+/// Stretches in one look-up at the most.
+const WINDOWS_AT_ONCE: usize = 500;
+
+/// Reads stretches, in their order, until there are enough bytes; says how many stretches it read.
+async fn read(
+    db: &impl ConnectionTrait,
+    wanted: &[Window],
+    limits: &Limits,
+) -> Result<(Vec<Message>, usize)> {
+    let (mut messages, mut bytes, mut done) = (Vec::new(), 0, 0);
+    while done < wanted.len() && bytes < limits.sync_bytes_max {
+        // As many as fit, if they are like those before.
+        let fitting = (limits.sync_bytes_max - bytes) * done / bytes.max(1);
+        let count = fitting.clamp(WINDOWS_AT_FIRST, WINDOWS_AT_ONCE);
+        let some = &wanted[done..wanted.len().min(done + count)];
+        for message in windows(db, some).await?.into_values().flatten() {
+            bytes += message.content.len();
+            messages.push(message);
+        }
+        done += some.len();
+    }
+    Ok((messages, done))
 }
 
 /// Everybody whom an answer names, ordered by id. Members come with their conversations; only

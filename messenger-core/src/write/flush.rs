@@ -91,7 +91,9 @@ pub(super) async fn flush(
             incarnation: String::new(),
             horizon_pos: 0,
         };
-        rows.update(db, &HEAD, &[head]).await?;
+        if rows.update(db, &HEAD, &[head]).await? != 1 {
+            return Err(DbErr::RecordNotUpdated);
+        }
     }
     match &batch.prune {
         Some(prune) => prune.delete(db).await,

@@ -35,6 +35,8 @@ enum Failure {
     OneOf(Error),
     /// None can take place.
     All(Error),
+    /// The connection does not answer: whether any took place is not known.
+    Silent(Error),
 }
 
 impl From<DbErr> for Failure {
@@ -94,15 +96,22 @@ impl Task {
         match self.transaction(&mut jobs).await {
             Ok(changes) => self.succeed(jobs, changes),
             Err(Failure::OneOf(_)) if jobs.len() > 1 => {
-                for job in jobs {
+                let mut rest = jobs.into_iter();
+                while let Some(job) = rest.next() {
                     let mut alone = vec![job];
                     match self.transaction(&mut alone).await {
                         Ok(changes) => self.succeed(alone, changes),
-                        Err(Failure::OneOf(error) | Failure::All(error)) => fail(alone, &error),
+                        Err(Failure::OneOf(error)) => fail(alone, &error),
+                        Err(Failure::All(error) | Failure::Silent(error)) => {
+                            fail(alone, &error);
+                            return fail(rest.collect(), &error);
+                        }
                     }
                 }
             }
-            Err(Failure::OneOf(error) | Failure::All(error)) => fail(jobs, &error),
+            Err(Failure::OneOf(error) | Failure::All(error) | Failure::Silent(error)) => {
+                fail(jobs, &error);
+            }
         }
     }
 
@@ -116,7 +125,17 @@ impl Task {
     /// Runs one transaction. After a failure nothing of it is left, here or in the database.
     async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Change>, Failure> {
         let started = Instant::now();
-        let outcome = self.attempt(jobs).await;
+        let outcome = match self.store.backend() {
+            // The other end of a connection can fall silent, which no statement would notice.
+            DbBackend::Postgres => {
+                let wait = self.limits.transaction_wait_max;
+                match tokio::time::timeout(wait, self.attempt(jobs)).await {
+                    Ok(outcome) => outcome,
+                    Err(late) => Err(Failure::Silent(Error::Unavailable(Arc::new(late)))),
+                }
+            }
+            _ => self.attempt(jobs).await,
+        };
         let took = started.elapsed();
         if took > SLOW {
             tracing::warn!(
@@ -127,6 +146,10 @@ impl Task {
         }
         if outcome.is_err() {
             self.batch.forget();
+        }
+        if let Err(Failure::Silent(_)) = outcome {
+            tracing::error!("the database has fallen silent; the writer connects anew");
+            self.store.replace_writer(&self.limits).await;
         }
         outcome
     }
@@ -147,7 +170,7 @@ impl Task {
         load::load(&transaction, &mut self.rows, needs, &mut self.batch).await?;
         for job in jobs.iter_mut() {
             if let Err(panic) = job.apply(&mut self.batch) {
-                tracing::error!(message = panic.0, "an operation panicked");
+                tracing::error!(panic = panic.0, "an operation panicked");
                 return Err(Failure::OneOf(Error::Internal(panic.0)));
             }
         }
@@ -180,6 +203,9 @@ impl Task {
 }
 
 fn fail(jobs: Vec<Box<dyn Job>>, error: &Error) {
+    if jobs.is_empty() {
+        return;
+    }
     tracing::warn!(
         error = error as &dyn std::error::Error,
         operations = jobs.len(),

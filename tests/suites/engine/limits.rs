@@ -1,7 +1,9 @@
-//! Every bound of `Limits` is reached here, or where its line says.
+//! The bounds of `Limits` are reached here, but for these:
 //!
 //! - `hashings_*`, `revocations_remembered_max`, `message_chars_max`: unit tests beside the code;
-//! - `subscriber_queue_max`: `live::a_reader_who_falls_far_behind_…`.
+//! - `subscriber_queue_max`: `live::a_reader_who_falls_far_behind_…`;
+//! - `ended_sessions_kept`: `accounts::sessions_and_tokens_that_ended_long_ago_are_deleted`;
+//! - `transaction_wait_max`: `outages::a_connection_that_falls_silent_is_replaced`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,15 +41,15 @@ on_both_databases!(
                 .await;
             assert!(matches!(refused, Err(Error::Invalid(ref rule)) if rule.field == "limit"));
         }
-        assert!(
-            world
-                .engine
-                .messages()
-                .page(&membership, Seq::MAX, 100)
-                .await
-                .unwrap()
-                .is_empty()
-        );
+        for n in 0..101 {
+            alice.send(conversation.id, &n.to_string()).await;
+        }
+        let messages = world.engine.messages();
+        let page = messages.page(&membership, Seq::ZERO, 100).await.unwrap();
+        assert_eq!(page.len(), 100);
+        assert_eq!(page.last().unwrap().seq.get(), 100);
+        let after_all = messages.page(&membership, Seq::MAX, 100).await.unwrap();
+        assert!(after_all.is_empty());
     }
 
     async fn a_search_and_a_batch_of_users_are_bounded(world: World) {
@@ -159,6 +161,59 @@ on_both_databases!(
         assert_eq!(refused.kind(), ErrorKind::Invalid);
     }
 
+    async fn an_answer_of_a_sync_is_bounded_in_bytes(world: World) {
+        let engine = with(&world, |limits| limits.sync_bytes_max = 100).await;
+        let alice = Person::join(&engine, "alice").await;
+        let mut sent = Vec::new();
+        for n in 0..20 {
+            let other = Person::join(&engine, &format!("other-{n}")).await;
+            let conversation = alice.open_direct(&other).await;
+            for text in ["first", "second"] {
+                sent.push(
+                    alice
+                        .send(conversation.id, &format!("{text} {}", "x".repeat(50)))
+                        .await,
+                );
+            }
+        }
+
+        let bootstrap = engine.sync().bootstrap(&alice.actor).await.unwrap();
+        assert!(bootstrap.recent_messages.len() < sent.len());
+        for conversation in &bootstrap.conversations {
+            let messages = bootstrap.recent_messages.iter();
+            let mut seqs = messages
+                .filter(|message| message.conversation_id == conversation.id)
+                .map(|message| message.seq.get());
+            assert_eq!(
+                seqs.next_back(),
+                Some(2),
+                "every conversation has its last message"
+            );
+        }
+
+        let (mut after, mut caught_up, mut answers) = (BTreeMap::new(), Vec::new(), 0);
+        loop {
+            let changes = engine
+                .sync()
+                .changes_after(&alice.actor, &after)
+                .await
+                .unwrap();
+            let order = |message: &messenger_core::messages::Message| {
+                (message.conversation_id, message.seq)
+            };
+            assert!(changes.messages.is_sorted_by_key(order));
+            caught_up.extend(changes.messages);
+            after = changes.next_after_seq;
+            answers += 1;
+            if !changes.has_more {
+                break;
+            }
+        }
+        assert!(answers > 1);
+        caught_up.sort_by_key(|message| message.id);
+        assert_eq!(caught_up, sent);
+    }
+
     async fn past_the_limit_of_sessions_the_one_unused_for_longest_ends(world: World) {
         let engine = with(&world, |limits| limits.sessions_per_user_max = 2).await;
         let account = NewAccount {
@@ -248,7 +303,7 @@ on_both_databases!(
     async fn a_hub_that_is_overrun_reads_the_rest_from_the_database(world: World) {
         let engine = with(&world, |limits| {
             limits.hub_queue_max = 1;
-            limits.ring_events_max = 1;
+            limits.hub_joins_max = 1;
             limits.subscriber_queue_max = 1;
         })
         .await;

@@ -134,6 +134,41 @@ on_both_databases!(
         assert!(matches!(refused, Err(Error::InvalidToken)));
     }
 
+    async fn what_was_sent_before_the_end_of_a_session_is_not_heard_after_it(world: World) {
+        let account = NewAccount {
+            username: Username::parse("alice").unwrap(),
+            display_name: None,
+            password: Password::parse("correct horse").unwrap(),
+            device: None,
+        };
+        let login = world.engine.auth().register(account).await.unwrap();
+        let alice = world
+            .engine
+            .auth()
+            .verify(&login.tokens.access_token)
+            .await
+            .unwrap();
+        let bob = world.person("bob").await;
+        let conversation = world
+            .engine
+            .conversations()
+            .open_direct(&bob.actor, alice.user_id())
+            .await
+            .unwrap();
+        let mut unread = world.engine.events().subscribe(&alice).await.unwrap();
+        for n in 0..200 {
+            bob.send(conversation.id, &n.to_string()).await;
+        }
+
+        let token = &login.tokens.refresh_token;
+        world.engine.auth().log_out(token).await.unwrap();
+
+        assert!(matches!(
+            next(&mut unread).await,
+            Some(Err(Error::InvalidToken))
+        ));
+    }
+
     async fn a_subscription_ends_when_the_engine_closes(world: World) {
         let alice = world.person("alice").await;
         let mut events = alice.subscribe().await;

@@ -1,10 +1,14 @@
 //! The database goes away and comes back.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use messenger_core::ErrorKind;
+use messenger_core::{Error, ErrorKind, Limits, MessengerEngine};
 use tests::DatabaseKind;
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use crate::world::{World, assert_contiguous, message_as, next_text};
@@ -16,8 +20,9 @@ async fn senders_whose_connections_are_cut_send_again_and_lose_nothing() {
     let (alice, bob, conversation) = world.alice_and_bob().await;
     let mut bobs = bob.subscribe().await;
 
+    let progress = Arc::new(AtomicUsize::new(0));
     let senders = (0..8).map(|_| {
-        let alice = alice.clone();
+        let (alice, progress) = (alice.clone(), progress.clone());
         tokio::spawn(async move {
             let mut acknowledged = Vec::new();
             let mut refused = 0;
@@ -34,15 +39,25 @@ async fn senders_whose_connections_are_cut_send_again_and_lose_nothing() {
                     }
                 };
                 acknowledged.push((client_id, sent.seq));
+                progress.fetch_add(1, Ordering::SeqCst);
             }
             (acknowledged, refused)
         })
     });
     let senders: Vec<_> = senders.collect();
+    // Cut again after every few messages, so that there is progress between two cuts.
     let mut cut = 0;
-    while !senders.iter().all(tokio::task::JoinHandle::is_finished) {
+    for few in 1..20 {
+        crate::world::eventually("messages are sent", async || {
+            progress.load(Ordering::SeqCst) >= few * 40
+        })
+        .await;
         cut += world.place.cut_connections().await;
     }
+    crate::world::eventually("all is sent", async || {
+        progress.load(Ordering::SeqCst) == 800
+    })
+    .await;
 
     // Connections that were cut while they were idle are found out and replaced.
     crate::world::eventually("the pools are healthy", async || {
@@ -71,5 +86,108 @@ async fn senders_whose_connections_are_cut_send_again_and_lose_nothing() {
     );
     for message in &history {
         assert_eq!(next_text(&mut bobs).await, message.content);
+    }
+}
+
+/// A network that drops packets leaves a connection that never answers and never ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_falls_silent_is_replaced() {
+    let world = World::new(DatabaseKind::Postgres).await;
+    let (alice, _, conversation) = world.alice_and_bob().await;
+    world.engine.close().await;
+    let (url, wire) = behind_a_wire(&world.place.url()).await;
+    let mut limits = Limits::default();
+    limits.transaction_wait_max = Duration::from_millis(500);
+    let engine = MessengerEngine::builder(url)
+        .secret(crate::world::secret())
+        .limits(limits)
+        .open()
+        .await
+        .unwrap();
+    let alice = alice.at(&engine);
+    alice.send(conversation.id, "before").await;
+
+    wire.cut();
+    let client_id = Uuid::now_v7().to_string();
+    let during = alice
+        .try_send(conversation.id, message_as(&client_id, "during"))
+        .await;
+    assert!(matches!(during, Err(Error::Unavailable(_))), "{during:?}");
+
+    let mut again = alice
+        .try_send(conversation.id, message_as(&client_id, "during"))
+        .await;
+    while again.is_err() {
+        again = alice
+            .try_send(conversation.id, message_as(&client_id, "during"))
+            .await;
+    }
+    assert_eq!(again.unwrap().message.seq.get(), 2);
+    let engine = world.place.open().await;
+    assert_contiguous(&alice.at(&engine).history(conversation.id).await);
+}
+
+/// A proxy before a database that can stop to forward what it is forwarding.
+struct Wire(Arc<std::sync::Mutex<Arc<AtomicBool>>>);
+
+impl Wire {
+    /// Connections that are open fall silent; new ones work.
+    fn cut(&self) {
+        let mut current = self.0.lock().unwrap();
+        current.store(true, Ordering::SeqCst);
+        *current = Arc::default();
+    }
+}
+
+async fn behind_a_wire(url: &str) -> (String, Wire) {
+    let (user, place) = url.split_once('@').unwrap();
+    let (server, name) = place.split_once('/').unwrap();
+    let (server, listener) = (
+        server.to_owned(),
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    );
+    let proxied = format!("{user}@{}/{name}", listener.local_addr().unwrap());
+    let wire = Wire(Arc::default());
+    let current = wire.0.clone();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(&server).await.unwrap();
+            let silent = current.lock().unwrap().clone();
+            let (client_reads, client_writes) = client.into_split();
+            let (server_reads, server_writes) = server.into_split();
+            tokio::spawn(forward(client_reads, server_writes, silent.clone()));
+            tokio::spawn(forward(server_reads, client_writes, silent));
+        }
+    });
+    (proxied, wire)
+}
+
+async fn forward(
+    from: tokio::net::tcp::OwnedReadHalf,
+    to: tokio::net::tcp::OwnedWriteHalf,
+    silent: Arc<AtomicBool>,
+) {
+    let mut bytes = [0; 4096];
+    while from.readable().await.is_ok() {
+        let count = match from.try_read(&mut bytes) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => return,
+        };
+        if silent.load(Ordering::SeqCst) {
+            // Neither forwarded nor closed.
+            std::future::pending::<()>().await;
+        }
+        let mut rest = &bytes[..count];
+        while !rest.is_empty() {
+            to.writable().await.unwrap();
+            match to.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
     }
 }

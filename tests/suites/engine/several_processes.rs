@@ -179,6 +179,27 @@ on_both_databases!(
         other.close().await;
     }
 
+    async fn a_column_that_a_newer_program_adds_does_not_disturb_a_running_one(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        alice.send(conversation.id, "before").await;
+        let mut bobs = bob.subscribe().await;
+
+        for table in ["users", "conversations", "members", "messages", "events"] {
+            world
+                .place
+                .execute(&format!("ALTER TABLE {table} ADD COLUMN later integer"))
+                .await;
+        }
+
+        let other = world.place.open().await;
+        bob.at(&other).send(conversation.id, "by another").await;
+        alice.send(conversation.id, "after").await;
+        assert_eq!(alice.history(conversation.id).await.len(), 3);
+        assert_eq!(next_text(&mut bobs).await, "by another");
+        assert_eq!(next_text(&mut bobs).await, "after");
+        other.close().await;
+    }
+
     async fn an_event_rendered_from_the_log_equals_the_one_from_the_writer(world: World) {
         let (alice, bob) = (world.person("alice").await, world.person("bob").await);
         let other = world.place.open().await;

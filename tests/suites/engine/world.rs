@@ -101,6 +101,32 @@ impl Place {
         .await
     }
 
+    /// Executes SQL behind the engine's back.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self.kind() {
+            DatabaseKind::Sqlite => {
+                let mut db = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::query(sql).execute(&mut db).await.unwrap();
+            }
+            DatabaseKind::Postgres => {
+                let mut db = sqlx::PgConnection::connect(&self.url()).await.unwrap();
+                sqlx::query(sql).execute(&mut db).await.unwrap();
+            }
+        }
+    }
+
+    /// Whether the server syncs at all, which a throw-away one need not.
+    pub(crate) async fn is_synced(&self) -> bool {
+        match self.kind() {
+            DatabaseKind::Sqlite => true,
+            DatabaseKind::Postgres => {
+                let sql = "SELECT (current_setting('fsync') = 'on')::integer::bigint";
+                self.number(sql).await == 1
+            }
+        }
+    }
+
     async fn number(&self, sql: &str) -> i64 {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match self.kind() {
