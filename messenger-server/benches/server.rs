@@ -90,7 +90,13 @@ async fn run() {
         sends.push(bench.drive(Kind::Send, seconds).await);
         ceilings.push(bench.drive(Kind::Nowhere, seconds).await);
     }
-    report_sends(&sends);
+    let rates = sends.iter().map(|round| format!("{:.0}", round.per_second));
+    report_rounds(
+        "1 sends over HTTP, 64 connections, a second",
+        &sends,
+        [">= 5,000", "< 50 ms", "< 120 us"],
+        &format!("rounds: {}", rates.collect::<Vec<_>>().join(" ")),
+    );
     bench.deliver(seconds).await;
     bench.read_back().await;
 
@@ -100,7 +106,14 @@ async fn run() {
     bench.server = Server::start(folder.path());
     bench.hold_sockets().await;
 
-    report_ceilings(&ceilings);
+    let server_us = |rounds: &[Round]| median(rounds, |round| round.server_us);
+    let ratio = server_us(&sends) / server_us(&ceilings);
+    report_rounds(
+        "4 the same bytes to no route (404), a second",
+        &ceilings,
+        ["", "", ""],
+        &format!("HTTP alone; a send costs the CPU of {ratio:.1} of these"),
+    );
     let sync = millis(sync_time(folder.path()));
     row("", "", "", "");
     row(
@@ -117,76 +130,44 @@ fn row(what: &str, figure: &str, goal: &str, remark: &str) {
     println!("{}", line.trim_end());
 }
 
-fn report_sends(rounds: &[Round]) {
-    let rates: Vec<String> = rounds
-        .iter()
-        .map(|round| format!("{:.0}", round.per_second))
-        .collect();
-    let median = |figure: fn(&Round) -> f64| median(rounds, figure);
-    let (rate, server) = (
-        median(|round| round.per_second),
-        median(|round| round.server_us),
-    );
-    row(
-        "1 sends over HTTP, 64 connections, a second",
-        &format!("{rate:.0}"),
-        ">= 5,000",
-        &format!("rounds: {}", rates.join(" ")),
-    );
-    let p50 = median(|round| round.p50.as_secs_f64() * 1e3);
+/// Prints what rows 1 and 4 have in common: the median of each figure.
+fn report_rounds(what: &str, rounds: &[Round], goals: [&str; 3], remark: &str) {
+    let [rate_goal, p99_goal, server_goal] = goals;
+    let median = |figure| median(rounds, figure);
+    let rate = median(|round| round.per_second);
+    row(what, &format!("{rate:.0}"), rate_goal, remark);
+    let p50 = median(|round| round.p50_ms);
     row("  answered after, p50", &format!("{p50:.2} ms"), "", "");
-    let p99 = median(|round| round.p99.as_secs_f64() * 1e3);
+    let p99 = median(|round| round.p99_ms);
     row(
         "  answered after, p99",
         &format!("{p99:.2} ms"),
-        "< 50 ms",
+        p99_goal,
         "",
     );
-    let remark = "its user and system time";
+    let server = median(|round| round.server_us);
+    let remark = "user and system time, for each request";
     row(
-        "  CPU of the server, a send",
+        "  CPU of the server",
         &format!("{server:.1} us"),
-        "< 120 us",
+        server_goal,
         remark,
     );
     let generator = median(|round| round.generator_us);
     row(
-        "  CPU of the generator, a send",
+        "  CPU of the generator",
         &format!("{generator:.1} us"),
         "",
         "",
     );
     let others = median(|round| round.others * 100.0);
+    let remark = "of all cores; the less, the truer";
     row(
         "  CPU of other programs",
         &format!("{others:.0} %"),
         "",
-        "of all cores; the less, the truer",
+        remark,
     );
-}
-
-fn report_ceilings(rounds: &[Round]) {
-    let median = |figure: fn(&Round) -> f64| median(rounds, figure);
-    let (rate, server) = (
-        median(|round| round.per_second),
-        median(|round| round.server_us),
-    );
-    row(
-        "4 the same bytes to no route (404), a second",
-        &format!("{rate:.0}"),
-        "",
-        "what HTTP alone does here",
-    );
-    row(
-        "  CPU of the server, a request",
-        &format!("{server:.1} us"),
-        "",
-        "",
-    );
-    let p99 = median(|round| round.p99.as_secs_f64() * 1e3);
-    row("  answered after, p99", &format!("{p99:.2} ms"), "", "");
-    let others = median(|round| round.others * 100.0);
-    row("  CPU of other programs", &format!("{others:.0} %"), "", "");
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -198,8 +179,8 @@ enum Kind {
 /// One measurement of rows 1 and 4.
 struct Round {
     per_second: f64,
-    p50: Duration,
-    p99: Duration,
+    p50_ms: f64,
+    p99_ms: f64,
     server_us: f64,
     generator_us: f64,
     /// The share of all cores that other programs had.
@@ -315,8 +296,8 @@ impl Bench {
         let (p50, p99) = percentiles(waits);
         Round {
             per_second: count / elapsed,
-            p50,
-            p99,
+            p50_ms: p50.as_secs_f64() * 1e3,
+            p99_ms: p99.as_secs_f64() * 1e3,
             server_us: cpu.server * 1e6 / count,
             generator_us: cpu.generator * 1e6 / count,
             others: cpu.others / elapsed / cores,
@@ -414,7 +395,7 @@ impl Bench {
         sockets.extend(self.open_sockets(USERS, more).await);
         let after = self.settled_kib().await;
 
-        let opened = sockets.len() - USERS;
+        let opened = (sockets.len() - USERS).max(1);
         let each = after.saturating_sub(before) as f64 / opened as f64;
         let few = if sockets.len() < wanted {
             format!("; {wanted} were wanted, see `ulimit -n` and the ports")

@@ -10,12 +10,9 @@ use super::{Conversation, Membership};
 use crate::auth::Actor;
 use crate::error::{Error, Result};
 use crate::ids::{ConversationId, UserId};
-use crate::store::Store;
 use crate::store::entity::{conversation, member};
+use crate::store::{IDS_PER_STATEMENT, Store};
 use crate::users::{self, User};
-
-/// Ids in one statement.
-const IDS_PER_STATEMENT: usize = 1_000;
 
 /// A user's conversations, the one with the newest message or change first.
 pub(crate) async fn list(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<Conversation>> {

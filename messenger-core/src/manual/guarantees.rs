@@ -3,12 +3,13 @@
 //! | promise | limits | test |
 //! |---|---|---|
 //! | An acknowledged send survives a crash of the process | any durability | `engine/crashes.rs`, `process/crash.rs` |
-//! | … and a power loss | [`Durability::Full`](crate::Durability), a disk that honours a flush | the settings: `engine/opening.rs` |
+//! | … and a power loss | [`Durability::Full`](crate::Durability), a disk that honours a flush | that the connection is set so, as `health` reports: `engine/opening.rs` |
 //! | A send is stored at most once for each sender and client id, for ever | | `engine/races.rs`, `engine/several_processes.rs` |
 //! | Every repeat of a send gets the first message | | same |
 //! | `seq` is 1, 2, 3, … in each conversation, without gaps or repeats | after crashes and refusals too | every suite that reads a history |
 //! | One sender's messages keep the order in which they were acknowledged | concurrent sends: any order | `engine/races.rs` |
 //! | A pair of people has one direct conversation | | `engine/races.rs`, `engine/several_processes.rs` |
+//! | A database connection that is cut or falls silent loses nothing that was acknowledged | what was under way may have to be sent again | `engine/outages.rs` |
 //! | A call that is dropped leaves everything or nothing, and healthy pools | | `engine/cancellation.rs` |
 //! | Events arrive in order, each once, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
 //! | A slow reader costs nobody else anything | | `engine/live.rs` |

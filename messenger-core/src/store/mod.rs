@@ -37,11 +37,16 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::tasks::Tasks;
 
+/// Ids in one statement that looks several up: far below the number of values that either database
+/// takes.
+pub(crate) const IDS_PER_STATEMENT: usize = 1_000;
+
 /// How long a statement waits for another process that is writing to the same SQLite file.
 const SQLITE_BUSY_WAIT: Duration = Duration::from_secs(5);
 /// How long closing waits for a connection that is in use.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long it may take to reach a database server.
+#[cfg(feature = "postgres")]
 const REACH_WAIT: Duration = Duration::from_secs(10);
 /// Memory for the pages of an SQLite file, in KiB, for each connection.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;

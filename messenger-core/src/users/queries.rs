@@ -11,8 +11,8 @@ use super::User;
 use crate::auth::Actor;
 use crate::error::{Error, Result};
 use crate::ids::UserId;
-use crate::store::Store;
 use crate::store::entity::{member, user};
+use crate::store::{IDS_PER_STATEMENT, Store};
 
 /// One user, who must exist.
 pub(super) async fn user(store: &Store, id: UserId) -> Result<User> {
@@ -100,6 +100,3 @@ pub(crate) async fn by_ids(
     }
     Ok(users)
 }
-
-/// Ids in one statement: far below the number of values that either database takes.
-const IDS_PER_STATEMENT: usize = 1_000;

@@ -35,8 +35,6 @@ use crate::api::users::UserPublic;
 use crate::api::wire::{Nullable, PathId, Time};
 use crate::rate::{RateByClient, client_address};
 
-/// Longest description of a device that is kept, in characters.
-const DEVICE_CHARS_MAX: usize = 200;
 /// Length of a refresh token, in bytes.
 const REFRESH_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 20..=512;
 
@@ -218,8 +216,8 @@ impl<'a> FromRequest<'a> for Quota {
 /// Returns what the client says it is, to tell sessions apart by.
 fn device(request: &Request) -> Option<String> {
     let agent = request.headers().get(header::USER_AGENT)?.to_str().ok()?;
-    let device: String = agent.trim().chars().take(DEVICE_CHARS_MAX).collect();
-    (!device.is_empty()).then_some(device)
+    let agent = agent.trim();
+    (!agent.is_empty()).then(|| agent.to_owned())
 }
 
 failures! {

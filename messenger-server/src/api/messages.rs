@@ -25,7 +25,7 @@ use crate::api::envelope::{Answer, Created, Envelope, Failure, Fault, failures, 
 use crate::api::wire::{PathId, Time, Whole};
 
 /// The greatest `seq`: what every JSON reader keeps exact.
-const SEQ_MAX: i64 = (1 << 53) - 1;
+const SEQ_MAX: i64 = Seq::MAX.get();
 
 /// The routes of this file.
 #[derive(Debug)]
