@@ -10,7 +10,7 @@ use crate::engine::{Inner, MessengerEngine};
 use crate::error::{Error, Result};
 use crate::events::{Hub, LiveSettings};
 use crate::limits::Limits;
-use crate::store::{self, Store, Target};
+use crate::store::{Store, Target};
 use crate::tasks::Tasks;
 use crate::write::Writer;
 
@@ -156,10 +156,6 @@ impl EngineBuilder {
             let at = Timestamp::from_micros(session.revoked_at.unwrap_or_default());
             revocations.add([session.id.into()], at);
         }
-        tasks.start(store::checkpoint::run(
-            store.clone(),
-            tasks.closing().clone(),
-        ));
         let writer = Writer::start(store.clone(), hub.clone(), &self.limits, &tasks);
         Ok(MessengerEngine::of(Inner {
             store,

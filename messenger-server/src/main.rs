@@ -23,6 +23,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+/// What one thread makes another drops, and a password takes 19 MiB for a moment: measured, a send
+/// costs a fifth less CPU than with the C library's, and memory is given back after log-ins.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Time for the engine to finish its writes after the last connection.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 

@@ -18,7 +18,7 @@ pub(crate) fn sqlite(file: &Path, routes: &[Route], batch: usize, seconds: Durat
     let mut db = Connection::open(&copy).unwrap();
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 32768;",
+         PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 8192;",
     )
     .unwrap();
     db.set_prepared_statement_cache_capacity(64);

@@ -37,10 +37,12 @@
 //! # The write path
 //!
 //! An operation names the rows that it must see, and decides over them in memory: no I/O, no clock
-//! but the batch's, no ids but the batch's. The writer takes whatever queued while the last
-//! transaction ran (256 operations or 1 MiB, no delay), locks the head row, loads what is missing,
-//! applies the operations one by one, and flushes what changed with a handful of statements
-//! whatever their number. So:
+//! but the batch's, no ids but the batch's. The writer locks the head row, takes whatever has queued
+//! until then (256 operations or 1 MiB, no delay), loads what is missing, applies the operations
+//! one by one, and flushes what changed with a handful of statements whatever their number. Before
+//! it cuts the batch it yields to the scheduler for as long as that brings more operations: callers
+//! who were just answered come back in the same batch, and not in every second one (measured: 256
+//! callers made batches of 150). So:
 //!
 //! - many sends share one `fsync`, and a lone one waits for nobody;
 //! - a refused operation leaves no trace and takes no position;
@@ -55,8 +57,16 @@
 //! another process wrote, and everything is forgotten. Sessions and refresh tokens are not stamped
 //! and are always read.
 //!
-//! **Statements keep their text.** Blocks of rows have sizes that are powers of two, the last row
-//! repeated to fill a block up where that is harmless, so each statement is prepared once.
+//! **Statements keep their text.** Blocks of rows have few sizes (powers of two and one and a half
+//! of each), the last row repeated to fill a block up where that is harmless, so each statement is
+//! prepared once.
+//!
+//! **One random page for a message.** A message goes to the growing end of its table and of two
+//! indexes, and to one place in the middle: the index by conversation and `seq`. An index by
+//! conversation and last change would be a second one; it holds only messages that have changed
+//! since they were sent, because `seq` and the position of sending rise together, and what is new
+//! after a position is found from the newest `seq` downwards. A page in the middle is 4 KiB in the
+//! log and again in the file (measured: with one less, SQLite alone does half as many again).
 //!
 //! # Live events without an outbox
 //!

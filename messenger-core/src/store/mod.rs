@@ -3,7 +3,6 @@
 //! One connection writes, a few others read. `sea_orm` is named here, in `write` and in the
 //! `queries.rs` files, and nowhere else.
 
-pub(crate) mod checkpoint;
 pub(crate) mod entity;
 mod error;
 mod fence;
@@ -15,7 +14,6 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 pub(crate) use error::is_constraint;
@@ -50,6 +48,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 const REACH_WAIT: Duration = Duration::from_secs(10);
 /// Memory for the pages of an SQLite file, in KiB, for each connection.
 const SQLITE_CACHE_KIB: u32 = 16 * 1024;
+/// The length of SQLite's write-ahead log, in pages of 4 KiB, at which the writer moves it into
+/// the database file, inside of a commit: 32 MiB. Longer saves no work and makes longer pauses;
+/// SQLite's own 4 MiB moves the same pages more often.
+const SQLITE_LOG_PAGES_MAX: u32 = 8 * 1024;
 /// For how long a connection to PostgreSQL is idle before it is tried out.
 const POSTGRES_IDLE_TEST: Duration = Duration::from_secs(1);
 /// Statements that a connection keeps prepared.
@@ -63,10 +65,6 @@ pub(crate) struct Store {
     durability: Durability,
     write: RwLock<DatabaseConnection>,
     read: DatabaseConnection,
-    /// SQLite's third kind of connection, which moves the write-ahead log.
-    checkpoint: Option<DatabaseConnection>,
-    /// Changes that the writer has committed since the opening.
-    written: AtomicI64,
     backend: DbBackend,
     /// Distinguishes this database from every other, in ids that are derived from positions.
     pub(crate) deployment: Uuid,
@@ -89,18 +87,12 @@ impl Store {
         let schema_version = migrate(&write, backend).await?;
         let deployment = deployment(&write).await?;
         let read = connect(target, durability, Access::Read, limits).await?;
-        let checkpoint = match target {
-            Target::Sqlite(_) => Some(connect(target, durability, Access::Write, limits).await?),
-            Target::Postgres(_) => None,
-        };
         let durability = actual_durability(&write, durability).await?;
         Ok(Self {
             target: target.clone(),
             durability,
             write: RwLock::new(write),
             read,
-            checkpoint,
-            written: AtomicI64::new(0),
             backend,
             deployment,
             schema_version,
@@ -127,15 +119,6 @@ impl Store {
     /// The connections for single statements that read.
     pub(crate) fn read(&self) -> &DatabaseConnection {
         &self.read
-    }
-
-    /// Notes that the writer has committed changes.
-    pub(crate) fn wrote(&self, changes: i64) {
-        self.written.fetch_add(changes, Ordering::Relaxed);
-    }
-
-    fn written(&self) -> i64 {
-        self.written.load(Ordering::Relaxed)
     }
 
     /// Begins the one transaction that may write. Only the writer calls this.
@@ -193,8 +176,7 @@ impl Store {
     /// Closes every connection. An SQLite file is left without a write-ahead log.
     pub(crate) async fn close(&self) {
         let write = self.write.read().await;
-        let pools = [Some(&self.read), self.checkpoint.as_ref(), Some(&*write)];
-        for pool in pools.into_iter().flatten() {
+        for pool in [&self.read, &*write] {
             // A read that its caller holds without polling it must not hold this up for ever.
             match tokio::time::timeout(CLOSE_WAIT, pool.close_by_ref()).await {
                 Ok(Ok(())) => {}
@@ -290,7 +272,7 @@ async fn connect(
                     .statement_cache_capacity(STATEMENTS_CACHED)
                     .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
                     .pragma("temp_store", "MEMORY")
-                    .pragma("wal_autocheckpoint", checkpoint::LOG_PAGES_MAX.to_string())
+                    .pragma("wal_autocheckpoint", SQLITE_LOG_PAGES_MAX.to_string())
                     .pragma("journal_size_limit", "67108864")
             });
         }

@@ -1,8 +1,9 @@
 //! Three statements that load, insert and update rows set-at-a-time, whatever their number.
 //!
-//! The text of a statement depends only on its table and on a few block sizes (powers of two up
-//! to [`BLOCK_ROWS_MAX`]), so every statement is prepared once and found again in the driver's
-//! cache.
+//! The text of a statement depends only on its table and on a few block sizes ([`block_rows`]),
+//! so every statement is prepared once and found again in the driver's cache. Where a block is
+//! larger than the rows that are left, its last row is repeated, which is harmless to look up or
+//! to write; rows to insert are cut into blocks that they fill.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -54,7 +55,8 @@ impl<E: EntityTrait> Shape<E> {
 #[derive(Debug)]
 pub(crate) struct Rows {
     backend: DbBackend,
-    texts: HashMap<(&'static str, usize), String>,
+    /// By a statement's name, its number of rows and, as bits, the columns that it names.
+    texts: HashMap<(&'static str, usize, u32), String>,
 }
 
 impl Rows {
@@ -75,8 +77,8 @@ impl Rows {
         let backend = self.backend;
         let mut found = Vec::new();
         for block in keys.chunks(BLOCK_ROWS_MAX) {
-            let size = block.len().next_power_of_two();
-            let text = self.texts.entry((shape.name, size)).or_insert_with(|| {
+            let size = block_rows(block.len());
+            let text = self.texts.entry((shape.name, size, 0)).or_insert_with(|| {
                 // The columns are named: a statement that is prepared for all of them fails for
                 // good once a newer program has added one.
                 let mut text = String::from("SELECT ");
@@ -106,21 +108,32 @@ impl Rows {
         Ok(found)
     }
 
-    /// Inserts rows.
+    /// Inserts rows. Columns in which none of a block has a value are not named.
     pub(crate) async fn insert<E: EntityTrait>(
         &mut self,
         db: &impl ConnectionTrait,
         name: &'static str,
-        rows: &[E::Model],
+        rows: &[&E::Model],
     ) -> Result<(), DbErr> {
         let backend = self.backend;
         let mut rest = rows;
         while !rest.is_empty() {
-            let size = previous_power_of_two(rest.len().min(BLOCK_ROWS_MAX));
+            let size = filled_rows(rest.len());
             let (block, after) = rest.split_at(size);
             rest = after;
-            let text = self.texts.entry((name, size)).or_insert_with(|| {
-                let columns: Vec<E::Column> = E::Column::iter().collect();
+            let mut columns = Vec::new();
+            let mut named = 0_u32;
+            for (i, column) in E::Column::iter().enumerate() {
+                let used = |row: &&E::Model| {
+                    let value = row.get(column);
+                    value != value.as_null()
+                };
+                if !column.def().is_null() || block.iter().any(used) {
+                    columns.push(column);
+                    named |= 1 << i;
+                }
+            }
+            let text = self.texts.entry((name, size, named)).or_insert_with(|| {
                 let mut text = format!("INSERT INTO {} (", E::default().table_name());
                 push_names::<E>(&mut text, &columns);
                 text.push_str(") ");
@@ -129,7 +142,7 @@ impl Rows {
             });
             let values = block
                 .iter()
-                .flat_map(|row| E::Column::iter().map(move |column| row.get(column)));
+                .flat_map(|row| columns.iter().map(|column| row.get(*column)));
             let statement = Statement::from_sql_and_values(backend, text.as_str(), values);
             db.execute_raw(statement).await?;
         }
@@ -141,14 +154,14 @@ impl Rows {
         &mut self,
         db: &impl ConnectionTrait,
         shape: &Shape<E>,
-        rows: &[E::Model],
+        rows: &[&E::Model],
     ) -> Result<u64, DbErr> {
         let backend = self.backend;
         let mut written = 0;
         for block in rows.chunks(BLOCK_ROWS_MAX) {
-            let size = block.len().next_power_of_two();
-            let columns = || shape.key.iter().chain(shape.set).copied();
-            let text = self.texts.entry((shape.name, size)).or_insert_with(|| {
+            let size = block_rows(block.len());
+            let columns: Vec<E::Column> = shape.key.iter().chain(shape.set).copied().collect();
+            let text = self.texts.entry((shape.name, size, 0)).or_insert_with(|| {
                 let table = E::default();
                 let mut text = format!("UPDATE {} SET ", table.table_name());
                 for (i, column) in shape.set.iter().enumerate() {
@@ -157,21 +170,13 @@ impl Rows {
                     let _ = write!(text, "{comma}{} = v.column{place}", column.as_str());
                 }
                 text.push_str(" FROM (");
-                push_values(
-                    &mut text,
-                    backend,
-                    &types(&columns().collect::<Vec<_>>()),
-                    size,
-                );
+                push_values(&mut text, backend, &types(&columns), size);
                 text.push_str(") AS v WHERE ");
                 push_match::<E>(&mut text, table.table_name(), "v", shape.key);
                 text
             });
-            let values: Vec<Vec<Value>> = block
-                .iter()
-                .map(|row| columns().map(|column| row.get(column)).collect())
-                .collect();
-            let values = padded(&values, size).flatten().cloned();
+            let values =
+                padded(block, size).flat_map(|row| columns.iter().map(|column| row.get(*column)));
             let statement = Statement::from_sql_and_values(backend, text.as_str(), values);
             written += db.execute_raw(statement).await?.rows_affected();
         }
@@ -179,13 +184,26 @@ impl Rows {
     }
 }
 
-fn previous_power_of_two(n: usize) -> usize {
-    1 << n.ilog2()
+/// The least size of a block that holds `rows`: a power of two, or one and a half of one.
+fn block_rows(rows: usize) -> usize {
+    let power = rows.next_power_of_two();
+    let smaller = power / 4 * 3;
+    if smaller >= rows { smaller } else { power }
 }
 
-/// The block, with its last row repeated up to `size`: to look a key up twice, or to write a row
-/// twice the same, changes nothing.
-fn padded(block: &[Vec<Value>], size: usize) -> impl Iterator<Item = &Vec<Value>> {
+/// The greatest size of a block that `rows` fill.
+fn filled_rows(rows: usize) -> usize {
+    let power = 1 << rows.min(BLOCK_ROWS_MAX).ilog2();
+    let greater = power / 2 * 3;
+    if (power + 1..=rows.min(BLOCK_ROWS_MAX)).contains(&greater) {
+        greater
+    } else {
+        power
+    }
+}
+
+/// The block, with its last row repeated up to `size`.
+fn padded<T>(block: &[T], size: usize) -> impl Iterator<Item = &T> {
     let last = block.last().into_iter().cycle();
     block.iter().chain(last).take(size)
 }
@@ -256,10 +274,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_powers_of_two() {
-        assert_eq!(previous_power_of_two(1), 1);
-        assert_eq!(previous_power_of_two(255), 128);
-        assert_eq!(previous_power_of_two(256), 256);
+    fn blocks_have_few_sizes_near_to_the_number_of_rows() {
+        let rows = [1, 2, 3, 4, 5, 7, 9, 31, 32, 33, 97, 200, 256];
+        assert_eq!(
+            rows.map(block_rows),
+            [1, 2, 3, 4, 6, 8, 12, 32, 32, 48, 128, 256, 256]
+        );
+        assert_eq!(
+            rows.map(filled_rows),
+            [1, 2, 3, 4, 4, 6, 8, 24, 32, 32, 96, 192, 256]
+        );
+        for rows in 1..=BLOCK_ROWS_MAX {
+            assert!((rows..=rows * 3 / 2).contains(&block_rows(rows)), "{rows}");
+            assert!(
+                (rows.div_ceil(2)..=rows).contains(&filled_rows(rows)),
+                "{rows}"
+            );
+        }
+        assert_eq!(filled_rows(10 * BLOCK_ROWS_MAX), BLOCK_ROWS_MAX);
     }
 
     #[test]

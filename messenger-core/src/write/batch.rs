@@ -32,8 +32,8 @@ pub(crate) struct Batch {
     pub(crate) refresh_tokens: Table<Vec<u8>, refresh_token::Model>,
     pub(super) usernames: HashMap<String, Uuid>,
     pub(super) directs: HashMap<Vec<u8>, Uuid>,
-    pub(super) sent: HashMap<(String, Uuid), message::Model>,
-    pub(super) messages: Vec<message::Model>,
+    /// By the client's id and the sender.
+    pub(super) messages: Table<(String, Uuid), message::Model>,
     pub(super) events: Vec<event::Model>,
     pub(super) changes: Vec<Change>,
     pub(super) prune: Option<Prune>,
@@ -52,8 +52,7 @@ impl Batch {
             refresh_tokens: Table::default(),
             usernames: HashMap::new(),
             directs: HashMap::new(),
-            sent: HashMap::new(),
-            messages: Vec::new(),
+            messages: Table::default(),
             events: Vec::new(),
             changes: Vec::new(),
             prune: None,
@@ -97,7 +96,6 @@ impl Batch {
     fn clear_unstamped(&mut self) {
         self.sessions.clear();
         self.refresh_tokens.clear();
-        self.sent.clear();
         self.messages.clear();
         self.events.clear();
         self.prune = None;
@@ -190,14 +188,13 @@ impl Batch {
 
     /// The message that a sender has sent under a client id.
     pub(crate) fn find_sent(&self, client_id: &str, sender: UserId) -> Option<&message::Model> {
-        self.sent.get(&(client_id.to_owned(), sender.as_uuid()))
+        self.messages.get(&(client_id.to_owned(), sender.as_uuid()))
     }
 
     /// Adds a message.
     pub(crate) fn insert_message(&mut self, row: message::Model) {
         let key = (row.client_message_id.clone(), row.sender_id);
-        self.sent.insert(key, row.clone());
-        self.messages.push(row);
+        self.messages.insert(key, row);
     }
 
     /// Ends sessions that have not ended yet, and announces it. Gives out one position if there

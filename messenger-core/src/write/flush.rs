@@ -78,9 +78,11 @@ pub(super) async fn flush(
         .await?;
     rows.update(db, &MEMBERS, &changed).await?;
 
-    rows.insert::<message::Entity>(db, "insert messages", &batch.messages)
+    let (new, _) = batch.messages.touched();
+    rows.insert::<message::Entity>(db, "insert messages", &new)
         .await?;
-    rows.insert::<event::Entity>(db, "insert events", &batch.events)
+    let events: Vec<&event::Model> = batch.events.iter().collect();
+    rows.insert::<event::Entity>(db, "insert events", &events)
         .await?;
 
     if !batch.events.is_empty() {
@@ -91,7 +93,7 @@ pub(super) async fn flush(
             incarnation: String::new(),
             horizon_pos: 0,
         };
-        if rows.update(db, &HEAD, &[head]).await? != 1 {
+        if rows.update(db, &HEAD, &[&head]).await? != 1 {
             return Err(DbErr::RecordNotUpdated);
         }
     }

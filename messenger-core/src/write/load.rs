@@ -110,7 +110,7 @@ pub(super) async fn load(
     let sent = sent.map(|(client_id, sender)| vec![client_id.as_str().into(), (*sender).into()]);
     for message in rows.load(db, &SENT, &keys(sent)).await? {
         let key = (message.client_message_id.clone(), message.sender_id);
-        batch.sent.insert(key, message);
+        batch.messages.loaded(key, message);
     }
     Ok(())
 }

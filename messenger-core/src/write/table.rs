@@ -25,7 +25,7 @@ impl<K, R> Default for Table<K, R> {
     }
 }
 
-impl<K: Clone + Eq + Hash, R: Clone> Table<K, R> {
+impl<K: Clone + Eq + Hash, R> Table<K, R> {
     pub(crate) fn get(&self, key: &K) -> Option<&R> {
         self.rows.get(key).map(|(row, _)| row)
     }
@@ -56,13 +56,13 @@ impl<K: Clone + Eq + Hash, R: Clone> Table<K, R> {
     }
 
     /// The rows to insert and the rows to update, in the order in which they were touched.
-    pub(super) fn touched(&self) -> (Vec<R>, Vec<R>) {
+    pub(super) fn touched(&self) -> (Vec<&R>, Vec<&R>) {
         let mut new = Vec::new();
         let mut changed = Vec::new();
         for key in &self.touched {
             match self.rows.get(key) {
-                Some((row, Mark::New)) => new.push(row.clone()),
-                Some((row, Mark::Changed)) => changed.push(row.clone()),
+                Some((row, Mark::New)) => new.push(row),
+                Some((row, Mark::Changed)) => changed.push(row),
                 Some((_, Mark::Clean)) | None => {}
             }
         }
@@ -105,7 +105,7 @@ mod tests {
 
         assert_eq!(
             table.touched(),
-            (vec!["new and changed"], vec!["second change"])
+            (vec![&"new and changed"], vec![&"second change"])
         );
         table.flushed();
         assert_eq!(table.touched(), (vec![], vec![]));

@@ -29,6 +29,9 @@ pub(super) struct Task {
     batch: Batch,
 }
 
+type Jobs = Vec<Box<dyn Job>>;
+type Queue = mpsc::Receiver<Box<dyn Job>>;
+
 /// Why a transaction did not take place.
 enum Failure {
     /// One operation spoils it for the others: each is tried alone.
@@ -63,11 +66,7 @@ impl Task {
     }
 
     /// Writes until the engine closes, and then what is still queued.
-    pub(super) async fn run(
-        mut self,
-        mut queue: mpsc::Receiver<Box<dyn Job>>,
-        closing: CancellationToken,
-    ) {
+    pub(super) async fn run(mut self, mut queue: Queue, closing: CancellationToken) {
         while let Some(first) = tokio::select! {
             biased;
             first = queue.recv() => first,
@@ -76,30 +75,20 @@ impl Task {
                 queue.recv().await
             }
         } {
-            // Callers who were just answered get to queue again before the batch is cut.
-            tokio::task::yield_now().await;
-            let mut bytes = first.bytes();
-            let mut jobs = vec![first];
-            while jobs.len() < self.limits.batch_operations_max
-                && bytes < self.limits.batch_bytes_max
-                && let Ok(job) = queue.try_recv()
-            {
-                bytes += job.bytes();
-                jobs.push(job);
-            }
-            self.write(jobs).await;
+            self.write(vec![first], &mut queue).await;
         }
     }
 
-    /// Writes the jobs together, or one by one where one of them can not be written.
-    async fn write(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        match self.transaction(&mut jobs).await {
+    /// Writes the jobs and what has queued after them together, or one by one where one of them
+    /// can not be written.
+    async fn write(&mut self, mut jobs: Jobs, queue: &mut Queue) {
+        match self.transaction(&mut jobs, Some(queue)).await {
             Ok(changes) => self.succeed(jobs, changes),
             Err(Failure::OneOf(_)) if jobs.len() > 1 => {
                 let mut rest = jobs.into_iter();
                 while let Some(job) = rest.next() {
                     let mut alone = vec![job];
-                    match self.transaction(&mut alone).await {
+                    match self.transaction(&mut alone, None).await {
                         Ok(changes) => self.succeed(alone, changes),
                         Err(Failure::OneOf(error)) => fail(alone, &error),
                         Err(Failure::All(error) | Failure::Silent(error)) => {
@@ -109,13 +98,16 @@ impl Task {
                     }
                 }
             }
-            Err(Failure::OneOf(error) | Failure::All(error) | Failure::Silent(error)) => {
+            Err(Failure::OneOf(error)) => fail(jobs, &error),
+            Err(Failure::All(error) | Failure::Silent(error)) => {
+                // What has queued meanwhile would wait as long for the same.
+                self.gather(&mut jobs, queue).await;
                 fail(jobs, &error);
             }
         }
     }
 
-    fn succeed(&self, jobs: Vec<Box<dyn Job>>, changes: Vec<Change>) {
+    fn succeed(&self, jobs: Jobs, changes: Vec<Change>) {
         self.hub.committed(changes);
         for job in jobs {
             job.answer();
@@ -123,18 +115,22 @@ impl Task {
     }
 
     /// Runs one transaction. After a failure nothing of it is left, here or in the database.
-    async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Change>, Failure> {
+    async fn transaction(
+        &mut self,
+        jobs: &mut Jobs,
+        queue: Option<&mut Queue>,
+    ) -> Result<Vec<Change>, Failure> {
         let started = Instant::now();
         let outcome = match self.store.backend() {
             // The other end of a connection can fall silent, which no statement would notice.
             DbBackend::Postgres => {
                 let wait = self.limits.transaction_wait_max;
-                match tokio::time::timeout(wait, self.attempt(jobs)).await {
+                match tokio::time::timeout(wait, self.attempt(jobs, queue)).await {
                     Ok(outcome) => outcome,
                     Err(late) => Err(Failure::Silent(Error::Unavailable(Arc::new(late)))),
                 }
             }
-            _ => self.attempt(jobs).await,
+            _ => self.attempt(jobs, queue).await,
         };
         let took = started.elapsed();
         if took > SLOW {
@@ -154,11 +150,18 @@ impl Task {
         outcome
     }
 
-    async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Vec<Change>, Failure> {
+    async fn attempt(
+        &mut self,
+        jobs: &mut Jobs,
+        queue: Option<&mut Queue>,
+    ) -> Result<Vec<Change>, Failure> {
         let transaction = self.begin().await?;
         // The head's lock comes first, so that writers wait for each other here and nowhere
         // else, and everything read after it is what the writer before has committed.
         let head = self.lock_head(&transaction).await?;
+        if let Some(queue) = queue {
+            self.gather(jobs, queue).await;
+        }
         let now = clock::now();
         self.batch
             .begin(now, head, self.limits.working_set_rows_max);
@@ -176,8 +179,29 @@ impl Task {
         }
         flush::flush(&transaction, &mut self.rows, &self.batch).await?;
         transaction.commit().await?;
-        self.store.wrote(self.batch.head - head);
         Ok(self.batch.committed())
+    }
+
+    /// Takes what has queued, now that nothing more has to be waited for.
+    async fn gather(&self, jobs: &mut Jobs, queue: &mut Queue) {
+        // Callers whom the transaction before has answered get to queue again, in as many turns
+        // of the scheduler as bring more of them: half a batch costs almost as much as a whole.
+        let mut queued = 0;
+        while queued < self.limits.batch_operations_max {
+            tokio::task::yield_now().await;
+            if queue.len() <= queued {
+                break;
+            }
+            queued = queue.len();
+        }
+        let mut bytes: usize = jobs.iter().map(|job| job.bytes()).sum();
+        while jobs.len() < self.limits.batch_operations_max
+            && bytes < self.limits.batch_bytes_max
+            && let Ok(job) = queue.try_recv()
+        {
+            bytes += job.bytes();
+            jobs.push(job);
+        }
     }
 
     /// Begins, once more if the connection has died since the last time.
@@ -202,7 +226,7 @@ impl Task {
     }
 }
 
-fn fail(jobs: Vec<Box<dyn Job>>, error: &Error) {
+fn fail(jobs: Jobs, error: &Error) {
     if jobs.is_empty() {
         return;
     }
