@@ -130,7 +130,8 @@ impl MessengerEngine {
         &self.inner.limits
     }
 
-    /// Says how the engine is doing, after reading from the database once.
+    /// Says how the engine is doing, after reading from the database once, for which it waits as
+    /// long as for a connection ([`Limits::read_wait_max`]).
     ///
     /// # Errors
     ///
@@ -140,7 +141,9 @@ impl MessengerEngine {
         if self.tasks().closing().is_cancelled() {
             return Err(crate::Error::Closed);
         }
-        self.store().ping().await?;
+        tokio::time::timeout(self.limits().read_wait_max, self.store().ping())
+            .await
+            .map_err(|late| crate::Error::Unavailable(Arc::new(late)))??;
         Ok(Health {
             database: self.store().name(),
             durability: self.store().durability(),

@@ -90,7 +90,9 @@ pub struct Limits {
     /// Connections to the database that read. 4 in SQLite; a PostgreSQL node holds as many, and
     /// one to write.
     pub read_connections: u32,
-    /// How long a read waits for a connection. 10 s.
+    /// How long a read waits for a connection. If the engine's own look at the change log waits
+    /// longer, the connections that read have fallen silent and are replaced (PostgreSQL); whoever
+    /// waits on one of them is not helped, so put a deadline of your own around a read. 10 s.
     pub read_wait_max: Duration,
 }
 

@@ -5,10 +5,12 @@ use std::error::Error as StdError;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, Stream, StreamExt};
 use hyper::body::Bytes;
+use messenger_core::Error as EngineError;
 use poem::http::header::{self, HeaderName};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use poem::{Endpoint, IntoResponse, Request, Response};
@@ -21,6 +23,8 @@ use crate::origin::Origins;
 
 /// Time for a whole request body to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time for a route to answer: what takes longer waits for a database that has fallen silent.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, a body that was refused is still read, so that a client which
 /// writes first and reads then gets to see the answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(3);
@@ -95,9 +99,10 @@ impl<E: Endpoint> Edge<E> {
             return preflight;
         }
         self.take_in(&mut request).await?;
-        match self.inner.call(request).await {
-            Ok(response) => Ok(response.into_response()),
-            Err(error) => self.failed(error, uri),
+        match tokio::time::timeout(ANSWER_TIME_MAX, self.inner.call(request)).await {
+            Ok(Ok(response)) => Ok(response.into_response()),
+            Ok(Err(error)) => self.failed(error, uri),
+            Err(late) => Err(EngineError::Unavailable(Arc::new(late)).into()),
         }
     }
 
@@ -367,9 +372,18 @@ fn log(
 
 #[cfg(test)]
 mod tests {
-    use poem::endpoint::make_sync;
+    use poem::endpoint::{make, make_sync};
 
     use super::*;
+
+    fn around<E: Endpoint>(inner: E) -> Edge<E> {
+        Edge {
+            inner,
+            origins: Origins::new(Vec::new()),
+            body_bytes_max: 1_024,
+            methods: Vec::new(),
+        }
+    }
 
     #[test]
     fn a_path_fits_its_template() {
@@ -384,12 +398,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_and_says_no_more() {
-        let edge = Edge {
-            inner: make_sync(|_| -> Response { panic!("secret") }),
-            origins: Origins::new(Vec::new()),
-            body_bytes_max: 1_024,
-            methods: Vec::new(),
-        };
+        let edge = around(make_sync(|_| -> Response { panic!("secret") }));
 
         let response = edge.get_response(Request::default()).await;
 
@@ -399,6 +408,16 @@ mod tests {
             body.contains("internal_error") && !body.contains("secret"),
             "{body}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_route_that_never_answers_is_unavailable() {
+        let edge = around(make(|_| std::future::pending::<Response>()));
+
+        let response = edge.get_response(Request::default()).await;
+
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key(header::RETRY_AFTER));
     }
 
     #[test]

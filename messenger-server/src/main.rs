@@ -31,6 +31,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Time for the engine to finish its writes after the last connection.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Files that are open beside connections: the database, logs, what libraries need.
+const OTHER_FILES: u64 = 250;
+
 /// A messenger server: REST and WebSocket, over SQLite or PostgreSQL.
 ///
 /// Runs without any configuration. Every option is also an environment variable, which may stand
@@ -120,6 +123,24 @@ fn log(settings: &Settings) {
         .init();
 }
 
+/// Lets this process open as many files as it may, and says so if that is too few: each connection
+/// is one, and a usual soft limit is 1,024.
+fn raise_open_files(settings: &Settings) {
+    let wanted = settings.http_max_connections + settings.ws_max_connections + OTHER_FILES;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(allowed) if allowed >= wanted => {}
+        Ok(allowed) => tracing::warn!(
+            allowed,
+            wanted,
+            "fewer files may be open than connections are allowed; raise the limit (ulimit -n)"
+        ),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the limit of open files is not known"
+        ),
+    }
+}
+
 fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("can not start the runtime")?;
     runtime.block_on(async {
@@ -133,6 +154,7 @@ fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
             engine = open(settings, secret) => engine?,
             () = &mut stop => return Ok(()),
         };
+        raise_open_files(settings);
         messenger_server::serve(listener, engine.clone(), settings, stop).await;
         if tokio::time::timeout(CLOSE_TIME_MAX, engine.close())
             .await

@@ -13,7 +13,7 @@ use crate::store::entity::{session, user};
 pub(super) async fn account(store: &Store, key: &str) -> Result<Option<user::Model>> {
     let found = user::Entity::find()
         .filter(user::Column::UsernameKey.eq(key))
-        .one(store.read())
+        .one(&store.read())
         .await?;
     Ok(found)
 }
@@ -21,7 +21,7 @@ pub(super) async fn account(store: &Store, key: &str) -> Result<Option<user::Mod
 /// The account of a user.
 pub(super) async fn account_of(store: &Store, user: UserId) -> Result<Option<user::Model>> {
     Ok(user::Entity::find_by_id(user.as_uuid())
-        .one(store.read())
+        .one(&store.read())
         .await?)
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn sessions(store: &Store, actor: &Actor) -> Result<Vec<Session
         .filter(session::Column::RevokedAt.is_null())
         .filter(session::Column::ExpiresAt.gt(clock::now().as_micros()))
         .order_by_desc(session::Column::Id)
-        .all(store.read())
+        .all(&store.read())
         .await?;
     let sessions = rows.into_iter().map(|row| Session {
         id: row.id.into(),
@@ -48,7 +48,7 @@ pub(super) async fn sessions(store: &Store, actor: &Actor) -> Result<Vec<Session
 /// Whether a session has ended; an unknown one has.
 pub(super) async fn is_revoked(store: &Store, session: SessionId) -> Result<bool> {
     let row = session::Entity::find_by_id(session.as_uuid())
-        .one(store.read())
+        .one(&store.read())
         .await?;
     Ok(row.is_none_or(|row| row.revoked_at.is_some()))
 }
@@ -57,7 +57,7 @@ pub(super) async fn is_revoked(store: &Store, session: SessionId) -> Result<bool
 pub(crate) async fn ended_since(store: &Store, since: Timestamp) -> Result<Vec<session::Model>> {
     let rows = session::Entity::find()
         .filter(session::Column::RevokedAt.gte(since.as_micros()))
-        .all(store.read())
+        .all(&store.read())
         .await?;
     Ok(rows)
 }

@@ -95,7 +95,7 @@ pub(super) async fn memberships(
         let rows = member::Entity::find()
             .filter(member::Column::UserId.eq(actor.user_id().as_uuid()))
             .filter(member::Column::ConversationId.is_in(some.iter().map(|id| id.as_uuid())))
-            .all(store.read())
+            .all(&store.read())
             .await?;
         let proofs = rows.iter().filter_map(Membership::of);
         found.extend(proofs.map(|proof| (proof.conversation_id(), proof)));

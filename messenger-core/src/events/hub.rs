@@ -72,13 +72,12 @@ impl Hub {
         tasks: &Tasks,
     ) -> Result<Self> {
         let (commands, received) = mpsc::channel(limits.hub_queue_max);
-        let head = queries::head(store.read()).await?;
+        let head = queries::head(&store.read()).await?;
         let task = Task {
             store,
             revocations,
             settings,
-            queue_max: limits.subscriber_queue_max,
-            joins_max: limits.hub_joins_max,
+            limits: limits.clone(),
             last: head,
             joins: VecDeque::new(),
             joins_after: head,
@@ -141,8 +140,7 @@ struct Task {
     store: Arc<Store>,
     revocations: Arc<Revocations>,
     settings: LiveSettings,
-    queue_max: usize,
-    joins_max: usize,
+    limits: Limits,
     /// The last position that was delivered.
     last: Position,
     /// Who joined what after `joins_after`, for those who attach with a slightly older picture.
@@ -201,12 +199,13 @@ impl Task {
 
     /// Delivers what the database has and the hub has not been told of.
     async fn catch_up(&mut self) -> Result<()> {
-        let head = queries::head(self.store.read()).await?;
+        let read = self.store.read();
+        let head = self.answered(queries::head(&read)).await?;
         while self.last < head {
-            let store = &self.store;
+            let deployment = self.store.deployment;
             let limit = self.settings.batch_size.max(1);
-            let changes =
-                queries::changes_after(store.read(), store.deployment, self.last, limit).await?;
+            let changes = queries::changes_after(&read, deployment, self.last, limit);
+            let changes = self.answered(changes).await?;
             if changes.is_empty() {
                 // A new incarnation begins at a position of its own; up to `head` nothing
                 // happened that the change log still has.
@@ -220,6 +219,20 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// Waits for a query, but not for a connection that has fallen silent. The hub is the one who
+    /// notices for all that read, since it asks all the time.
+    async fn answered<T>(&self, query: impl Future<Output = Result<T>>) -> Result<T> {
+        let silent = match tokio::time::timeout(self.limits.read_wait_max, query).await {
+            Ok(Err(busy @ Error::Busy { .. })) => busy,
+            Ok(outcome) => return outcome,
+            Err(late) => Error::Unavailable(Arc::new(late)),
+        };
+        if self.store.name() == "postgres" {
+            self.store.replace_readers().await;
+        }
+        Err(silent)
     }
 
     /// Delivers a change, unless it has been delivered.
@@ -247,7 +260,7 @@ impl Task {
                     conversation: *conversation,
                     members: members.clone(),
                 });
-                if self.joins.len() > self.joins_max
+                if self.joins.len() > self.limits.hub_joins_max
                     && let Some(oldest) = self.joins.pop_front()
                 {
                     self.joins_after = oldest.position;
@@ -310,7 +323,8 @@ impl Task {
             if head < self.joins_after {
                 return None;
             }
-            let (mut signals, receiver) = async_broadcast::broadcast(self.queue_max);
+            let (mut signals, receiver) =
+                async_broadcast::broadcast(self.limits.subscriber_queue_max);
             signals.set_overflow(true);
             signals.set_await_active(false);
             for conversation in &conversations {

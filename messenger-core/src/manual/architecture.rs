@@ -38,11 +38,11 @@
 //!
 //! An operation names the rows that it must see, and decides over them in memory: no I/O, no clock
 //! but the batch's, no ids but the batch's. The writer locks the head row, takes whatever has queued
-//! until then (256 operations or 1 MiB, no delay), loads what is missing, applies the operations
+//! until then (256 operations or 1 MiB, no timer), loads what is missing, applies the operations
 //! one by one, and flushes what changed with a handful of statements whatever their number. Before
-//! it cuts the batch it yields to the scheduler for as long as that brings more operations: callers
-//! who were just answered come back in the same batch, and not in every second one (measured: 256
-//! callers made batches of 150). So:
+//! it cuts the batch it yields to the scheduler for a few turns, while each brings more operations:
+//! callers who were just answered come back in the same batch, and not in every second one
+//! (measured: 256 callers made batches of 150). So:
 //!
 //! - many sends share one `fsync`, and a lone one waits for nobody;
 //! - a refused operation leaves no trace and takes no position;
@@ -60,6 +60,11 @@
 //! **Statements keep their text.** Blocks of rows have few sizes (powers of two and one and a half
 //! of each), the last row repeated to fill a block up where that is harmless, so each statement is
 //! prepared once.
+//!
+//! **A connection whose transaction failed is not used again** on SQLite. When the disk is full,
+//! SQLite rolls back by itself; the driver (0.9.0) believes that its transaction is still open, begins
+//! the next ones as savepoints inside of one that nobody commits, and reports success. So the writer
+//! closes such a connection and makes another, and refuses to write while it can not.
 //!
 //! **One random page for a message.** A message goes to the growing end of its table and of two
 //! indexes, and to one place in the middle: the index by conversation and `seq`. An index by

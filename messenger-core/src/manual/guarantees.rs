@@ -1,4 +1,5 @@
-//! What is promised, and the test of each promise. The tests are in `tests/suites/`.
+//! What is promised, and the test of each promise. The tests are in `tests/suites/`,
+//! or beside the file that is named.
 //!
 //! | promise | limits | test |
 //! |---|---|---|
@@ -10,6 +11,7 @@
 //! | One sender's messages keep the order in which they were acknowledged | concurrent sends: any order | `engine/races.rs` |
 //! | A pair of people has one direct conversation | | `engine/races.rs`, `engine/several_processes.rs` |
 //! | A database connection that is cut or falls silent loses nothing that was acknowledged | what was under way may have to be sent again | `engine/outages.rs` |
+//! | A full disk refuses writes, loses nothing that was acknowledged, and there being room again is enough | | `write/writer.rs` |
 //! | A call that is dropped leaves everything or nothing, and healthy pools | | `engine/cancellation.rs` |
 //! | Events arrive in order, each once, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
 //! | A slow reader costs nobody else anything | | `engine/live.rs` |

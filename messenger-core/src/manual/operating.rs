@@ -20,11 +20,25 @@
 //! A send is acknowledged when it is on disk. `DATABASE_DURABILITY=relaxed` gives up the last
 //! moments before a power loss for faster single sends; `/health` says which is on.
 //!
+//! An SQLite database's write-ahead log grows to about 32 MiB before it is moved into the database,
+//! which one send in some thousands waits for.
+//!
 //! # In front of it
 //!
 //! Put a proxy that ends TLS before a server that the internet can reach. Name the proxy in
 //! `TRUSTED_PROXIES`: only then is the client's address taken from `X-Forwarded-For`, which is what
-//! the limit on log-ins counts by.
+//! the limit on log-ins counts by. Let it pass on `Host` as it came: a WebSocket whose `Origin` is
+//! present must name that host or be listed in `CORS_ORIGINS`, or it is answered 403.
+//!
+//! Each connection is an open file. The server raises its soft limit of open files by itself, up to
+//! the hard one, and warns at the start if that is below what `HTTP_MAX_CONNECTIONS` and
+//! `WS_MAX_CONNECTIONS` allow.
+//!
+//! # When PostgreSQL does not answer
+//!
+//! Connections that are cut are made anew at the next use. Connections that fall silent are noticed
+//! after 10 s and replaced; what was under way on them is answered 503 (a read after 30 s) and may
+//! be sent again.
 //!
 //! # Settings of the predecessor
 //!

@@ -31,7 +31,7 @@ pub(super) async fn page_after(
         .filter(message::Column::Seq.gte(membership.visible_from().get()))
         .order_by_asc(message::Column::Seq)
         .limit(u64::from(limit))
-        .all(store.read())
+        .all(&store.read())
         .await?;
     Ok(rows.into_iter().map(Message::from).collect())
 }

@@ -13,7 +13,7 @@ use std::fs::OpenOptions;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 pub(crate) use error::is_constraint;
@@ -22,7 +22,7 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
-    DbBackend, DbErr, EntityTrait, IsolationLevel, SqliteTransactionMode, Statement,
+    DbBackend, DbErr, EntityTrait, IsolationLevel, RuntimeErr, SqliteTransactionMode, Statement,
     TransactionOptions, TransactionTrait,
 };
 use tokio::sync::RwLock;
@@ -63,8 +63,10 @@ const DEPLOYMENT: &str = "deployment";
 pub(crate) struct Store {
     target: Target,
     durability: Durability,
-    write: RwLock<DatabaseConnection>,
-    read: DatabaseConnection,
+    limits: Limits,
+    /// Not there between the end of a connection that failed and a new one.
+    write: RwLock<Option<DatabaseConnection>>,
+    read: std::sync::RwLock<DatabaseConnection>,
     backend: DbBackend,
     /// Distinguishes this database from every other, in ids that are derived from positions.
     pub(crate) deployment: Uuid,
@@ -91,8 +93,9 @@ impl Store {
         Ok(Self {
             target: target.clone(),
             durability,
-            write: RwLock::new(write),
-            read,
+            limits: limits.clone(),
+            write: RwLock::new(Some(write)),
+            read: std::sync::RwLock::new(read),
             backend,
             deployment,
             schema_version,
@@ -113,30 +116,58 @@ impl Store {
 
     /// Reads from the database, to see that it is there.
     pub(crate) async fn ping(&self) -> Result<()> {
-        self.read.ping().await.map_err(Error::from)
+        self.read().ping().await.map_err(Error::from)
     }
 
     /// The connections for single statements that read.
-    pub(crate) fn read(&self) -> &DatabaseConnection {
-        &self.read
+    pub(crate) fn read(&self) -> DatabaseConnection {
+        let read = self.read.read().unwrap_or_else(PoisonError::into_inner);
+        read.clone()
     }
 
     /// Begins the one transaction that may write. Only the writer calls this.
     pub(crate) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
-        let write = self.write.read().await;
-        begin_write(&write).await
+        match &*self.write.read().await {
+            Some(write) => begin_write(write).await,
+            None => Err(DbErr::Conn(RuntimeErr::Internal(
+                "not connected".to_owned(),
+            ))),
+        }
     }
 
-    /// Gives up the connection that writes and makes a new one. The old one may hold the head's
-    /// lock until the server notices; the new one waits for it, as another node would.
-    pub(crate) async fn replace_writer(&self, limits: &Limits) {
-        match connect(&self.target, self.durability, Access::Write, limits).await {
-            Ok(fresh) => *self.write.write().await = fresh,
-            Err(error) => tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "connecting anew failed; it is tried again"
-            ),
+    /// Gives up the connection that writes and makes a new one; if that fails, nothing can be
+    /// begun until it is called again.
+    ///
+    /// On PostgreSQL the old one may hold the head's lock until the server notices; the new one
+    /// waits for it, as another node would. On SQLite it is closed first, which gives the lock back.
+    pub(crate) async fn replace_writer(&self) {
+        let mut write = self.write.write().await;
+        if let Some(old) = write.take()
+            && self.backend == DbBackend::Sqlite
+        {
+            close(&old).await;
         }
+        *write = self.connect_anew(Access::Write).await;
+    }
+
+    /// Gives up the connections that read and makes new ones. Those that are in use end when their
+    /// users let go of them.
+    pub(crate) async fn replace_readers(&self) {
+        if let Some(fresh) = self.connect_anew(Access::Read).await {
+            *self.read.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+    }
+
+    async fn connect_anew(&self, access: Access) -> Option<DatabaseConnection> {
+        let fresh = connect(&self.target, self.durability, access, &self.limits).await;
+        fresh
+            .inspect_err(|error| {
+                tracing::error!(
+                    error = error as &dyn std::error::Error,
+                    "connecting anew failed; it is tried again"
+                );
+            })
+            .ok()
     }
 
     /// What an acknowledged write survives, as the database says.
@@ -160,7 +191,7 @@ impl Store {
             .finish(async move {
                 let postgres = store.backend == DbBackend::Postgres;
                 let transaction = store
-                    .read
+                    .read()
                     .begin_with_options(TransactionOptions {
                         isolation_level: postgres.then_some(IsolationLevel::RepeatableRead),
                         access_mode: postgres.then_some(AccessMode::ReadOnly),
@@ -168,25 +199,35 @@ impl Store {
                     })
                     .await?;
                 // Dropping a transaction that has only read rolls it back, which ends it as well.
-                read(transaction).await
+                let outcome = read(transaction).await;
+                if let Err(Error::StorageFull(_) | Error::Storage(_)) = outcome
+                    && store.backend == DbBackend::Sqlite
+                {
+                    store.replace_readers().await; // as the writer does, and for its reason
+                }
+                outcome
             })
             .await
     }
 
     /// Closes every connection. An SQLite file is left without a write-ahead log.
     pub(crate) async fn close(&self) {
-        let write = self.write.read().await;
-        for pool in [&self.read, &*write] {
-            // A read that its caller holds without polling it must not hold this up for ever.
-            match tokio::time::timeout(CLOSE_WAIT, pool.close_by_ref()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "closing the database failed"
-                ),
-                Err(_) => tracing::warn!("a connection is still in use and stays open"),
-            }
+        close(&self.read()).await;
+        if let Some(write) = &*self.write.read().await {
+            close(write).await;
         }
+    }
+}
+
+async fn close(pool: &DatabaseConnection) {
+    // A read that its caller holds without polling it must not hold this up for ever.
+    match tokio::time::timeout(CLOSE_WAIT, pool.close_by_ref()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "closing the database failed"
+        ),
+        Err(_) => tracing::warn!("a connection is still in use and stays open"),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::store::{IDS_PER_STATEMENT, Store};
 /// One user, who must exist.
 pub(super) async fn user(store: &Store, id: UserId) -> Result<User> {
     let row = user::Entity::find_by_id(id.as_uuid())
-        .one(store.read())
+        .one(&store.read())
         .await?;
     row.as_ref().map(User::from).ok_or(Error::UserNotFound)
 }
@@ -47,7 +47,7 @@ pub(super) async fn search(
         )
         .order_by_asc(user::Column::UsernameKey)
         .limit(u64::from(limit))
-        .all(store.read())
+        .all(&store.read())
         .await?;
     Ok(rows.iter().map(User::from).collect())
 }
@@ -76,7 +76,7 @@ pub(super) async fn acquainted(store: &Store, actor: &Actor, ids: &[UserId]) -> 
         )
         .order_by_asc(user::Column::UsernameKey)
         .order_by_asc(user::Column::Id)
-        .all(store.read())
+        .all(&store.read())
         .await?;
     Ok(rows.iter().map(User::from).collect())
 }

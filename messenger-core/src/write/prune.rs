@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::sea_query::{ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -40,7 +40,7 @@ impl Operation for Prune {
 }
 
 impl Prune {
-    /// Deletes it, up to [`ROWS_PER_CUT`] of each kind.
+    /// Deletes it, up to [`ROWS_PER_CUT`] of each kind in one statement.
     pub(super) async fn delete(&self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
         if let Some(position) = self.events_to {
             event::Entity::delete_many()
@@ -50,28 +50,43 @@ impl Prune {
                 .await?;
         }
         let before = self.ended_before.as_micros();
+        let is_expired = session::Column::ExpiresAt.lt(before);
         let mut expired = Query::select();
         expired
             .column(session::Column::Id)
             .from(session::Entity)
-            .and_where(session::Column::ExpiresAt.lt(before))
-            .order_by(session::Column::ExpiresAt, sea_orm::Order::Asc)
-            .limit(ROWS_PER_CUT);
-        let mut spent = Query::select();
-        spent
-            .column(refresh_token::Column::Hash)
+            .and_where(is_expired.clone());
+        for may_go in [
+            refresh_token::Column::UsedAt.lt(before),
+            refresh_token::Column::SessionId.in_subquery(expired),
+        ] {
+            let mut tokens = Query::select();
+            tokens
+                .column(refresh_token::Column::Hash)
+                .from(refresh_token::Entity)
+                .and_where(may_go)
+                .limit(ROWS_PER_CUT);
+            refresh_token::Entity::delete_many()
+                .filter(refresh_token::Column::Hash.in_subquery(tokens))
+                .exec(db)
+                .await?;
+        }
+        // A session may have more tokens than one cut takes; it goes when it has none left.
+        let of_it = (refresh_token::Entity, refresh_token::Column::SessionId);
+        let mut tokens = Query::select();
+        tokens
+            .expr(Expr::val(1))
             .from(refresh_token::Entity)
-            .and_where(refresh_token::Column::UsedAt.lt(before))
+            .and_where(Expr::col(of_it).equals((session::Entity, session::Column::Id)));
+        let mut sessions = Query::select();
+        sessions
+            .column(session::Column::Id)
+            .from(session::Entity)
+            .and_where(is_expired)
+            .and_where(Expr::exists(tokens).not())
             .limit(ROWS_PER_CUT);
-        refresh_token::Entity::delete_many()
-            .filter(
-                (refresh_token::Column::SessionId.in_subquery(expired.clone()))
-                    .or(refresh_token::Column::Hash.in_subquery(spent)),
-            )
-            .exec(db)
-            .await?;
         session::Entity::delete_many()
-            .filter(session::Column::Id.in_subquery(expired))
+            .filter(session::Column::Id.in_subquery(sessions))
             .exec(db)
             .await?;
         Ok(())
@@ -113,11 +128,11 @@ async fn next(store: &Store, limits: &Limits) -> Result<Option<Prune>> {
     let ended_before = now.minus(limits.ended_sessions_kept);
     let expired = session::Entity::find()
         .filter(session::Column::ExpiresAt.lt(ended_before.as_micros()))
-        .one(store.read())
+        .one(&store.read())
         .await?;
     let spent = refresh_token::Entity::find()
         .filter(refresh_token::Column::UsedAt.lt(ended_before.as_micros()))
-        .one(store.read())
+        .one(&store.read())
         .await?;
     let events_to = old_events(store, limits, now).await?;
     let any = expired.is_some() || spent.is_some() || events_to.is_some();
@@ -129,7 +144,7 @@ async fn next(store: &Store, limits: &Limits) -> Result<Option<Prune>> {
 
 /// The end of the next stretch of the change log that is both old and far behind its head.
 async fn old_events(store: &Store, limits: &Limits, now: Timestamp) -> Result<Option<i64>> {
-    let Some(head) = head::Entity::find_by_id(SHARD).one(store.read()).await? else {
+    let Some(head) = head::Entity::find_by_id(SHARD).one(&store.read()).await? else {
         return Ok(None);
     };
     let kept = i64::try_from(limits.events_kept_min).unwrap_or(i64::MAX);
@@ -142,7 +157,7 @@ async fn old_events(store: &Store, limits: &Limits, now: Timestamp) -> Result<Op
         .order_by_asc(event::Column::Pos)
         .limit(ROWS_PER_CUT)
         .into_tuple()
-        .all(store.read())
+        .all(&store.read())
         .await?;
     let may_go = oldest
         .iter()

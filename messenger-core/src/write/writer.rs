@@ -21,6 +21,9 @@ use crate::store::{SHARD, Store, is_constraint};
 /// A transaction that takes longer than this is worth a line in the log.
 const SLOW: Duration = Duration::from_millis(500);
 
+/// Turns of the scheduler for which a batch is held open. Each runs some tens of callers.
+const TURNS_MAX: usize = 8;
+
 pub(super) struct Task {
     store: Arc<Store>,
     hub: Hub,
@@ -69,11 +72,11 @@ impl Task {
     pub(super) async fn run(mut self, mut queue: Queue, closing: CancellationToken) {
         while let Some(first) = tokio::select! {
             biased;
-            first = queue.recv() => first,
             () = closing.cancelled() => {
-                queue.close();
+                queue.close(); // nothing more comes in, and what is there is still written
                 queue.recv().await
             }
+            first = queue.recv() => first,
         } {
             self.write(vec![first], &mut queue).await;
         }
@@ -140,12 +143,17 @@ impl Task {
                 "a transaction was slow"
             );
         }
-        if outcome.is_err() {
+        if let Err(failure) = &outcome {
             self.batch.forget();
-        }
-        if let Err(Failure::Silent(_)) = outcome {
-            tracing::error!("the database has fallen silent; the writer connects anew");
-            self.store.replace_writer(&self.limits).await;
+            if let Failure::Silent(_) = failure {
+                tracing::error!("the database has fallen silent; the writer connects anew");
+                self.store.replace_writer().await;
+            } else if self.store.backend() == DbBackend::Sqlite {
+                // A full disk makes SQLite roll back by itself, which the driver does not notice:
+                // on that connection it would begin inside of a transaction that is never
+                // committed, and what it commits would be lost.
+                self.store.replace_writer().await;
+            }
         }
         outcome
     }
@@ -185,11 +193,12 @@ impl Task {
     /// Takes what has queued, now that nothing more has to be waited for.
     async fn gather(&self, jobs: &mut Jobs, queue: &mut Queue) {
         // Callers whom the transaction before has answered get to queue again, in as many turns
-        // of the scheduler as bring more of them: half a batch costs almost as much as a whole.
+        // of the scheduler as bring more of them, but not in many: half a batch costs almost as
+        // much as a whole, and others may wait for the lock.
         let mut queued = 0;
-        while queued < self.limits.batch_operations_max {
+        for _ in 0..TURNS_MAX {
             tokio::task::yield_now().await;
-            if queue.len() <= queued {
+            if queue.len() <= queued || queue.len() >= self.limits.batch_operations_max {
                 break;
             }
             queued = queue.len();
@@ -207,7 +216,7 @@ impl Task {
     /// Begins, once more if the connection has died since the last time.
     async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
         match self.store.begin_write().await {
-            Err(_) => self.store.begin_write().await,
+            Err(_) if self.store.backend() == DbBackend::Postgres => self.store.begin_write().await,
             begun => begun,
         }
     }
@@ -237,5 +246,121 @@ fn fail(jobs: Jobs, error: &Error) {
     );
     for job in jobs {
         job.fail(error.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::messages::{ClientMessageId, MessageBody, NewMessage, Sent};
+    use crate::users::{DisplayName, HostUser, Username};
+    use crate::{ConversationId, MessengerEngine, Result, Secret, UserId};
+
+    struct Room {
+        engine: MessengerEngine,
+        sender: UserId,
+        conversation: ConversationId,
+        sent: i64,
+    }
+
+    impl Room {
+        async fn open(file: &Path) -> Self {
+            let engine = MessengerEngine::builder(format!("sqlite://{}", file.display()))
+                .secret(Secret::new("Zq8vK2mWx4Lr7TnB0pYc5HsD9fGjE3aU").expect("long"))
+                .open()
+                .await
+                .expect("it opens");
+            let mut ids = Vec::new();
+            for name in ["alice", "bob"] {
+                let user = HostUser {
+                    id: uuid::Uuid::now_v7().into(),
+                    username: Username::parse(name).expect("a name"),
+                    display_name: DisplayName::parse(name).expect("a name"),
+                };
+                ids.push(engine.users().ensure(user).await.expect("stored").id);
+            }
+            let alice = engine.trust(ids[0]);
+            let opened = engine.conversations().open_direct(&alice, ids[1]).await;
+            Self {
+                conversation: opened.expect("stored").id,
+                engine,
+                sender: ids[0],
+                sent: 0,
+            }
+        }
+
+        async fn send(&mut self) -> Result<Sent> {
+            let message = NewMessage {
+                client_id: ClientMessageId::parse(&uuid::Uuid::now_v7().to_string())?,
+                body: MessageBody::parse("x".repeat(2_000), self.engine.limits())?,
+            };
+            let sender = self.engine.trust(self.sender);
+            let messages = self.engine.messages();
+            let sent = messages.send(&sender, self.conversation, message).await?;
+            self.sent += 1;
+            Ok(sent)
+        }
+
+        /// Lets the database grow no more, as far as the connection that writes now knows.
+        async fn fill_up(&mut self) -> Error {
+            let transaction = self.engine.store().begin_write().await.expect("it begins");
+            transaction
+                .execute_unprepared("PRAGMA max_page_count = 1")
+                .await
+                .expect("it is set to what there is");
+            transaction.commit().await.expect("nothing to write");
+            loop {
+                if let Err(error) = self.send().await {
+                    return error;
+                }
+            }
+        }
+    }
+
+    /// Messages that a connection of somebody else sees.
+    fn stored(file: &Path) -> i64 {
+        let db = rusqlite::Connection::open(file).expect("it opens");
+        db.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))
+            .expect("it is not locked")
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_acknowledged_after_a_full_disk_is_stored() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("app.db");
+        let mut room = Room::open(&file).await;
+
+        for _ in 0..3 {
+            let full = room.fill_up().await;
+            assert!(matches!(full, Error::StorageFull(_)), "{full:?}");
+            // There is room again: a new connection does not know of the limit.
+            room.send().await.expect("there is room");
+            assert_eq!(stored(&file), room.sent);
+        }
+
+        room.engine.close().await;
+        assert_eq!(stored(&file), room.sent);
+    }
+
+    /// What the driver does not notice, without which the above would be for nothing.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_connection_whose_transaction_failed_is_not_used_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("app.db");
+        let mut room = Room::open(&file).await;
+        let other = rusqlite::Connection::open(&file).expect("it opens");
+
+        room.fill_up().await;
+        other.execute_batch("BEGIN IMMEDIATE").expect("free");
+        let locked = room.send().await;
+        assert!(matches!(locked, Err(Error::Busy { .. })), "{locked:?}");
+        other.execute_batch("ROLLBACK").expect("begun");
+
+        for _ in 0..3 {
+            room.send().await.expect("nobody holds the lock");
+            assert_eq!(stored(&file), room.sent);
+        }
     }
 }

@@ -6,6 +6,8 @@ use messenger_core::auth::{Login, NewAccount, Password};
 use messenger_core::users::Username;
 use messenger_core::{Error, MessengerEngine};
 
+use tests::DatabaseKind;
+
 use crate::world::on_both_databases;
 
 async fn register(engine: &MessengerEngine, name: &str) -> Login {
@@ -123,9 +125,25 @@ on_both_databases!(
             .place
             .builder()
             .refresh_token_ttl(Duration::from_millis(1));
-        let engine = builder.limits(limits).open().await.unwrap();
+        let engine = builder.clone().open().await.unwrap();
         register(&engine, "alice").await;
+        engine.close().await;
+        // More tokens than one transaction deletes.
+        let (digits, hash) = match world.place.kind() {
+            DatabaseKind::Sqlite => ("json_each('[0,1,2,3,4,5,6,7,8,9]')", "randomblob(32)"),
+            DatabaseKind::Postgres => ("generate_series(0, 9)", "sha256(random()::text::bytea)"),
+        };
+        world
+            .place
+            .number(&format!(
+                "INSERT INTO refresh_tokens (hash, session_id, created_at) \
+                 SELECT {hash}, sessions.id, 1 FROM sessions, {digits} AS a, {digits} AS b, {digits} AS c, \
+                 (SELECT 1 UNION SELECT 2 UNION SELECT 3) AS d RETURNING created_at"
+            ))
+            .await;
+        assert_eq!(world.place.count("refresh_tokens").await, 3_001);
 
+        let engine = builder.limits(limits).open().await.unwrap();
         crate::world::eventually("the session is deleted", async || {
             world.place.count("sessions").await == 0
                 && world.place.count("refresh_tokens").await == 0

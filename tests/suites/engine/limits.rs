@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use messenger_core::auth::{NewAccount, Password};
 use messenger_core::users::Username;
@@ -252,6 +253,38 @@ on_both_databases!(
             .map(|s| s.id)
             .collect();
         assert_eq!(ids, [third.session_id, first.session_id]);
+    }
+
+    async fn a_read_waits_for_a_connection_and_is_then_refused(world: World) {
+        let (alice, _, conversation) = world.alice_and_bob().await;
+        let engine = with(&world, |limits| {
+            limits.read_connections = 1;
+            limits.read_wait_max = Duration::from_millis(200);
+        })
+        .await;
+        let membership = engine
+            .conversations()
+            .membership(&alice.actor, conversation.id)
+            .await
+            .unwrap();
+        let page = || async { engine.messages().page(&membership, Seq::ZERO, 1).await };
+
+        // One is polled once and left alone with the connection, if it came to have it.
+        let mut tries = 0..50;
+        let (refused, holding) = loop {
+            tries.next().expect("a read is refused");
+            let mut holding = Box::pin(page());
+            let answered = (&mut holding).now_or_never();
+            match page().await {
+                Err(error) => break (error, holding),
+                Ok(_) if answered.is_none() => drop(holding.await),
+                Ok(_) => {}
+            }
+        };
+        assert_eq!(refused.kind(), ErrorKind::Busy, "{refused:?}");
+
+        assert_eq!(holding.await.unwrap(), []);
+        page().await.unwrap();
     }
 
     async fn a_full_queue_of_writes_makes_callers_wait_and_then_refuses(world: World) {

@@ -127,6 +127,36 @@ async fn a_connection_that_falls_silent_is_replaced() {
     assert_contiguous(&alice.at(&engine).history(conversation.id).await);
 }
 
+/// A check of the health has an end, also where the database has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_health_behind_a_silent_connection_is_bad_in_time() {
+    let world = World::new(DatabaseKind::Postgres).await;
+    world.engine.close().await;
+    let (url, wire) = behind_a_wire(&world.place.url()).await;
+    let mut limits = Limits::default();
+    limits.read_wait_max = Duration::from_millis(300);
+    limits.read_connections = 1;
+    let engine = MessengerEngine::builder(url)
+        .secret(crate::world::secret())
+        .limits(limits)
+        .open()
+        .await
+        .unwrap();
+    engine.health().await.unwrap();
+
+    wire.cut();
+    let during = engine.health().await;
+    assert!(
+        matches!(during, Err(Error::Unavailable(_) | Error::Busy { .. })),
+        "{during:?}"
+    );
+
+    crate::world::eventually("the connection is replaced", async || {
+        engine.health().await.is_ok()
+    })
+    .await;
+}
+
 /// A proxy before a database that can stop to forward what it is forwarding.
 struct Wire(Arc<std::sync::Mutex<Arc<AtomicBool>>>);
 

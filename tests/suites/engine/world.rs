@@ -127,7 +127,7 @@ impl Place {
         }
     }
 
-    async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match self.kind() {
             DatabaseKind::Sqlite => {
