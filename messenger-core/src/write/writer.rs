@@ -145,13 +145,14 @@ impl Task {
         }
         if let Err(failure) = &outcome {
             self.batch.forget();
-            if let Failure::Silent(_) = failure {
+            let silent = matches!(failure, Failure::Silent(_));
+            if silent {
                 tracing::error!("the database has fallen silent; the writer connects anew");
-                self.store.replace_writer().await;
-            } else if self.store.backend() == DbBackend::Sqlite {
-                // A full disk makes SQLite roll back by itself, which the driver does not notice:
-                // on that connection it would begin inside of a transaction that is never
-                // committed, and what it commits would be lost.
+            }
+            // A full disk makes SQLite roll back by itself, which the driver does not notice: on
+            // that connection it would begin inside of a transaction that is never committed, and
+            // what it commits would be lost.
+            if silent || self.store.backend() == DbBackend::Sqlite {
                 self.store.replace_writer().await;
             }
         }

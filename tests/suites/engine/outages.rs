@@ -94,16 +94,10 @@ async fn senders_whose_connections_are_cut_send_again_and_lose_nothing() {
 async fn a_connection_that_falls_silent_is_replaced() {
     let world = World::new(DatabaseKind::Postgres).await;
     let (alice, _, conversation) = world.alice_and_bob().await;
-    world.engine.close().await;
-    let (url, wire) = behind_a_wire(&world.place.url()).await;
-    let mut limits = Limits::default();
-    limits.transaction_wait_max = Duration::from_millis(500);
-    let engine = MessengerEngine::builder(url)
-        .secret(crate::world::secret())
-        .limits(limits)
-        .open()
-        .await
-        .unwrap();
+    let (engine, wire) = reopened_behind_a_wire(&world, |limits| {
+        limits.transaction_wait_max = Duration::from_millis(500);
+    })
+    .await;
     let alice = alice.at(&engine);
     alice.send(conversation.id, "before").await;
 
@@ -131,17 +125,11 @@ async fn a_connection_that_falls_silent_is_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_health_behind_a_silent_connection_is_bad_in_time() {
     let world = World::new(DatabaseKind::Postgres).await;
-    world.engine.close().await;
-    let (url, wire) = behind_a_wire(&world.place.url()).await;
-    let mut limits = Limits::default();
-    limits.read_wait_max = Duration::from_millis(300);
-    limits.read_connections = 1;
-    let engine = MessengerEngine::builder(url)
-        .secret(crate::world::secret())
-        .limits(limits)
-        .open()
-        .await
-        .unwrap();
+    let (engine, wire) = reopened_behind_a_wire(&world, |limits| {
+        limits.read_wait_max = Duration::from_millis(300);
+        limits.read_connections = 1;
+    })
+    .await;
     engine.health().await.unwrap();
 
     wire.cut();
@@ -167,6 +155,19 @@ impl Wire {
         current.store(true, Ordering::SeqCst);
         *current = Arc::default();
     }
+}
+
+/// The world's engine, opened anew with other limits and a wire between it and its database.
+async fn reopened_behind_a_wire(
+    world: &World,
+    change: impl FnOnce(&mut Limits),
+) -> (MessengerEngine, Wire) {
+    world.engine.close().await;
+    let (url, wire) = behind_a_wire(&world.place.url()).await;
+    let mut limits = Limits::default();
+    change(&mut limits);
+    let builder = MessengerEngine::builder(url).secret(crate::world::secret());
+    (builder.limits(limits).open().await.unwrap(), wire)
 }
 
 async fn behind_a_wire(url: &str) -> (String, Wire) {
