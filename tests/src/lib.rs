@@ -14,6 +14,7 @@ mod http;
 mod process;
 mod shape;
 mod socket;
+mod starts;
 mod world;
 
 use std::{future::Future, time::Duration};
@@ -29,6 +30,7 @@ pub use crate::{
         assert_time, assert_user, strings, texts,
     },
     socket::{Closed, Refusal, Socket},
+    starts::Starts,
     world::{Home, Node, PASSWORD, Person, World},
 };
 
