@@ -159,7 +159,8 @@ impl MessengerEngine {
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the engine goes on closing; call it again to wait.
+    /// If dropped, what is queued is still written and every task ends; call it again to wait, and
+    /// to close the database's files.
     pub async fn close(&self) {
         self.tasks().close().await;
         self.store().close().await;

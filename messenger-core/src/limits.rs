@@ -87,13 +87,20 @@ pub struct Limits {
     /// How often it is looked for lines of the change log and sessions that may go. 1 min.
     pub prune_interval: Duration,
 
-    /// Connections to the database that read. 4 in SQLite; a PostgreSQL node holds as many, and
-    /// one to write.
+    /// Length of SQLite's write-ahead log, in bytes, past which a write waits up to a second for
+    /// those who read, so that the log can be moved into the database whole; if somebody reads for
+    /// longer, it is tried again a quarter later. 128 MiB, four times what the log has without
+    /// readers who overlap.
+    pub sqlite_log_bytes_max: u64,
+    /// Connections to the database that answer reads. An engine holds as many, one to write, and
+    /// one to follow the change log. 4.
     pub read_connections: u32,
     /// How long a read waits for a connection. If the engine's own look at the change log waits
-    /// longer, the connections that read have fallen silent and are replaced (PostgreSQL); whoever
-    /// waits on one of them is not helped, so put a deadline of your own around a read. 10 s.
+    /// longer, its connection has fallen silent and is replaced (PostgreSQL). 10 s.
     pub read_wait_max: Duration,
+    /// How long a read of several things may take, a sync for example. Then it fails, and on
+    /// PostgreSQL the connections that read are taken for silent and replaced. 30 s.
+    pub read_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -127,8 +134,10 @@ impl Default for Limits {
             event_age_min: Duration::from_secs(24 * 60 * 60),
             ended_sessions_kept: Duration::from_secs(30 * 24 * 60 * 60),
             prune_interval: Duration::from_secs(60),
+            sqlite_log_bytes_max: 128 * 1024 * 1024,
             read_connections: 4,
             read_wait_max: Duration::from_secs(10),
+            read_time_max: Duration::from_secs(30),
         }
     }
 }

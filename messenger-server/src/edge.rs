@@ -24,7 +24,7 @@ use crate::origin::Origins;
 /// Time for a whole request body to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time for a route to answer: what takes longer waits for a database that has fallen silent.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, a body that was refused is still read, so that a client which
 /// writes first and reads then gets to see the answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(3);

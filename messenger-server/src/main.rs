@@ -90,11 +90,23 @@ fn main() -> ExitCode {
                 eprintln!("messenger-server: DATABASE_URL: {}", rule.message);
                 return ExitCode::from(2);
             }
-            let line = format!("{error:#}").replace(['\r', '\n'], " ");
+            let line = line(&error);
             eprintln!("messenger-server: {line}");
             ExitCode::from(1)
         }
     }
+}
+
+/// Says an error and its causes in one line, and nothing twice: drivers repeat their cause.
+fn line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !line.contains(&cause) {
+            let colon = if line.is_empty() { "" } else { ": " };
+            line = line + colon + &cause;
+        }
+    }
+    line.replace(['\r', '\n'], " ")
 }
 
 /// Writes logs to standard error: our own events, and of libraries only what matters, since they
@@ -132,7 +144,8 @@ fn raise_open_files(settings: &Settings) {
         Ok(allowed) => tracing::warn!(
             allowed,
             wanted,
-            "fewer files may be open than connections are allowed; raise the limit (ulimit -n)"
+            "fewer files may be open than connections are allowed; raise the limit (ulimit -n), or \
+             set HTTP_MAX_CONNECTIONS and WS_MAX_CONNECTIONS to less"
         ),
         Err(error) => tracing::warn!(
             error = &error as &dyn std::error::Error,
@@ -149,7 +162,9 @@ fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
         let mut stop = pin!(signals().context("can not listen for signals")?);
         let listener = messenger_server::bind(settings).await;
         let (host, port) = (&settings.host, settings.port);
-        let listener = listener.with_context(|| format!("can not listen on {host}:{port}"))?;
+        let listener = listener.with_context(|| {
+            format!("can not listen on {host}:{port}; set HOST or PORT to another")
+        })?;
         let engine = tokio::select! {
             engine = open(settings, secret) => engine?,
             () = &mut stop => return Ok(()),
@@ -181,6 +196,7 @@ async fn open(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<Mes
         .jwt_algorithm(settings.jwt_algorithm)
         .access_token_ttl(settings.access_token_ttl)
         .refresh_token_ttl(settings.refresh_token_ttl)
+        .refresh_grace(Duration::from_secs(settings.refresh_token_grace_seconds))
         .durability(match settings.database_durability {
             DatabaseDurability::Full => Durability::Full,
             DatabaseDurability::Relaxed => Durability::Relaxed,

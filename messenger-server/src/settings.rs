@@ -21,7 +21,7 @@ pub struct Settings {
     #[arg(long, env, default_value = "0.0.0.0")]
     pub host: String,
     /// Port to listen on; 0 takes any free one, which the log names.
-    #[arg(long, env, default_value = "8000")]
+    #[arg(long, env, default_value = "8000", value_parser = port)]
     pub port: u16,
     /// Name of the service, shown in the API reference.
     #[arg(long, env, default_value = "Messenger")]
@@ -62,6 +62,10 @@ pub struct Settings {
     /// Life of an unused refresh token, in days.
     #[arg(long = "refresh-token-expire-days", env = "REFRESH_TOKEN_EXPIRE_DAYS", default_value = "30", value_parser = days)]
     pub refresh_token_ttl: Duration,
+    /// Time in which a spent refresh token is accepted once more, in seconds: for clients whose
+    /// replies get lost. 0: never, as the protocol has it.
+    #[arg(long, env, default_value = "0", value_parser = count(0, 3_600))]
+    pub refresh_token_grace_seconds: u64,
 
     /// Origins of the web pages that may call, separated by commas; * for any.
     #[arg(long, env, default_value = "http://localhost:3000,http://localhost:8081", value_delimiter = ',', value_parser = str::parse::<Origin>)]
@@ -280,6 +284,11 @@ fn prefix(text: &str) -> Result<String, String> {
     } else {
         Err("must be a path like /v1".to_owned())
     }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.trim().parse();
+    port.map_err(|_| "must be a whole number from 0 to 65535".to_owned())
 }
 
 /// Takes a whole number between two bounds, both included.

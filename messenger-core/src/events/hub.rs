@@ -18,7 +18,7 @@ use crate::auth::Revocations;
 use crate::error::{Error, Result};
 use crate::ids::{ConversationId, Position, SessionId, UserId};
 use crate::limits::Limits;
-use crate::store::Store;
+use crate::store::{Access, Store};
 use crate::tasks::Tasks;
 
 /// The longest time between two looks at the change log, whatever the settings say: the end of a
@@ -72,7 +72,7 @@ impl Hub {
         tasks: &Tasks,
     ) -> Result<Self> {
         let (commands, received) = mpsc::channel(limits.hub_queue_max);
-        let head = queries::head(&store.read()).await?;
+        let head = queries::head(&store.follow()).await?;
         let task = Task {
             store,
             revocations,
@@ -199,12 +199,12 @@ impl Task {
 
     /// Delivers what the database has and the hub has not been told of.
     async fn catch_up(&mut self) -> Result<()> {
-        let read = self.store.read();
-        let head = self.answered(queries::head(&read)).await?;
+        let log = self.store.follow();
+        let head = self.answered(queries::head(&log)).await?;
         while self.last < head {
             let deployment = self.store.deployment;
             let limit = self.settings.batch_size.max(1);
-            let changes = queries::changes_after(&read, deployment, self.last, limit);
+            let changes = queries::changes_after(&log, deployment, self.last, limit);
             let changes = self.answered(changes).await?;
             if changes.is_empty() {
                 // A new incarnation begins at a position of its own; up to `head` nothing
@@ -221,18 +221,17 @@ impl Task {
         Ok(())
     }
 
-    /// Waits for a query, but not for a connection that has fallen silent. The hub is the one who
-    /// notices for all that read, since it asks all the time.
+    /// Waits for a query, but not for a connection that has fallen silent.
     async fn answered<T>(&self, query: impl Future<Output = Result<T>>) -> Result<T> {
-        let silent = match tokio::time::timeout(self.limits.read_wait_max, query).await {
-            Ok(Err(busy @ Error::Busy { .. })) => busy,
-            Ok(outcome) => return outcome,
-            Err(late) => Error::Unavailable(Arc::new(late)),
-        };
-        if self.store.name() == "postgres" {
-            self.store.replace_readers().await;
+        match tokio::time::timeout(self.limits.read_wait_max, query).await {
+            Ok(outcome) => outcome,
+            Err(late) => {
+                // The hub asks all the time, so it is the one who notices for all that read.
+                self.store.replace_silent(Access::Follow).await;
+                self.store.replace_silent(Access::Read).await;
+                Err(Error::Unavailable(Arc::new(late)))
+            }
         }
-        Err(silent)
     }
 
     /// Delivers a change, unless it has been delivered.

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_broadcast::{Receiver, RecvError};
 use futures_core::Stream;
@@ -20,11 +21,15 @@ use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
 use crate::ids::Position;
 
+/// How long a replay waits before it asks a database again that could not answer.
+const REPLAY_AGAIN: Duration = Duration::from_secs(1);
+
 /// Every event of every conversation of an actor, in the order of positions, each once.
 ///
 /// Dropping it ends it. It ends by itself with one error: [`Error::InvalidToken`] when the
 /// actor's session ends, [`Error::Closed`] when the engine closes, [`Error::SubscriptionLost`]
-/// when it has not been read for so long that the change log no longer reaches back.
+/// when it has not been read for so long that the change log no longer reaches back; or with what
+/// the database says, if that is no passing trouble.
 ///
 /// A subscription that is not read costs a bounded queue that it shares with the user's others;
 /// read again, it goes on from the database where it had stopped.
@@ -117,7 +122,15 @@ impl Subscription {
                     has_more,
                 })
             };
-            let page = engine.store().snapshot(engine.tasks(), read).await;
+            let page = loop {
+                match engine.store().snapshot(engine.tasks(), read).await {
+                    // A database that comes back costs a subscription time and nothing else.
+                    Err(Error::Unavailable(_) | Error::Busy { .. }) if !reply.is_closed() => {
+                        tokio::time::sleep(REPLAY_AGAIN).await;
+                    }
+                    page => break page,
+                }
+            };
             // The subscription may have been dropped.
             let _ = reply.send(page);
         });

@@ -64,7 +64,8 @@
 //! **A connection whose transaction failed is not used again** on SQLite. When the disk is full,
 //! SQLite rolls back by itself; the driver (0.9.0) believes that its transaction is still open, begins
 //! the next ones as savepoints inside of one that nobody commits, and reports success. So the writer
-//! closes such a connection and makes another, and refuses to write while it can not.
+//! closes such a connection, and the next write makes another. On PostgreSQL it does so after a
+//! connection was lost, fell silent, or turned out to lead to a standby.
 //!
 //! **One random page for a message.** A message goes to the growing end of its table and of two
 //! indexes, and to one place in the middle: the index by conversation and `seq`. An index by

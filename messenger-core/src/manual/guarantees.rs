@@ -10,11 +10,11 @@
 //! | `seq` is 1, 2, 3, … in each conversation, without gaps or repeats | after crashes and refusals too | every suite that reads a history |
 //! | One sender's messages keep the order in which they were acknowledged | concurrent sends: any order | `engine/races.rs` |
 //! | A pair of people has one direct conversation | | `engine/races.rs`, `engine/several_processes.rs` |
-//! | A database connection that is cut or falls silent loses nothing that was acknowledged | what was under way may have to be sent again | `engine/outages.rs` |
+//! | A database connection that is cut or falls silent loses nothing that was acknowledged | what was under way may have to be sent again; a refresh that was, may end in a log-in | `engine/outages.rs` |
 //! | A full disk refuses writes, loses nothing that was acknowledged, and there being room again is enough | | `write/writer.rs` |
 //! | A call that is dropped leaves everything or nothing, and healthy pools | | `engine/cancellation.rs` |
 //! | Events arrive in order, each once, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
-//! | A slow reader costs nobody else anything | | `engine/live.rs` |
+//! | A slow reader of events costs nobody else anything; heavy reading does not hold up live events | | `engine/live.rs`, `write/writer.rs` |
 //! | A session that has ended works nowhere: not on its own node at once, not on others after a look at the change log | the look is every 200 ms | `engine/live.rs`, `engine/several_processes.rs` |
 //! | Whoever does not belong to a conversation can not tell that it exists | | `engine/hosts.rs` |
 //! | What can grow has a bound, and reaching it is a typed error or a declared cut | see [`Limits`](crate::Limits) | `engine/limits.rs` |

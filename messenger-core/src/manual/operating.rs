@@ -21,7 +21,9 @@
 //! moments before a power loss for faster single sends; `/health` says which is on.
 //!
 //! An SQLite database's write-ahead log grows to about 32 MiB before it is moved into the database,
-//! which one send in some thousands waits for.
+//! which one send in some thousands waits for. While readers overlap it can not be moved whole; past
+//! 128 MiB a write waits up to a second for them. A program of yours that reads the file for minutes
+//! lets it grow on.
 //!
 //! # In front of it
 //!
@@ -36,9 +38,14 @@
 //!
 //! # When PostgreSQL does not answer
 //!
-//! Connections that are cut are made anew at the next use. Connections that fall silent are noticed
-//! after 10 s and replaced; what was under way on them is answered 503 (a read after 30 s) and may
-//! be sent again.
+//! Connections that are cut are made anew at the next use, the writer's too, however long the outage
+//! was. Connections that fall silent are noticed after 10 s and replaced; what was under way on them is
+//! answered 503 (a read after 30 s) and may be sent again. Subscriptions and sockets wait and go on. A
+//! server that has become a standby is left at the first write that it refuses.
+//!
+//! A refresh, a registration and a change of the password have no id under which they could be sent
+//! again: whoever gets a 503 for one of these may have to log in. `REFRESH_TOKEN_GRACE_SECONDS`
+//! forgives a spent refresh token for some seconds, at the price that a thief is seen later.
 //!
 //! # Settings of the predecessor
 //!

@@ -62,11 +62,12 @@ impl Fault {
                     "5" | "6" | "261" | "517" | "773" | "262" | "518" | "55P03" | "57014" | "40P01"
                     | "40001",
                 ) => Self::Contention,
-                // PostgreSQL: it is starting, stopping, or has cut us off.
+                // PostgreSQL: it is starting, stopping, or has cut us off; a transaction that idled
+                // too long; a standby, which the address led to before it led to the primary.
                 Some(code) if code.starts_with("57P") || code.starts_with("08") => {
                     Self::Unreachable
                 }
-                Some("53300") => Self::Unreachable,
+                Some("53300" | "25P03" | "25006") => Self::Unreachable,
                 _ => Self::Other,
             },
             sqlx::Error::PoolTimedOut => Self::Contention,

@@ -13,6 +13,7 @@ use std::fs::OpenOptions;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -22,10 +23,10 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
-    DbBackend, DbErr, EntityTrait, IsolationLevel, RuntimeErr, SqliteTransactionMode, Statement,
+    DbBackend, DbErr, EntityTrait, IsolationLevel, SqliteTransactionMode, Statement,
     TransactionOptions, TransactionTrait,
 };
-use tokio::sync::RwLock;
+use tokio::sync::Mutex;
 pub(crate) use url::Target;
 use uuid::Uuid;
 
@@ -52,6 +53,11 @@ const SQLITE_CACHE_KIB: u32 = 16 * 1024;
 /// the database file, inside of a commit: 32 MiB. Longer saves no work and makes longer pauses;
 /// SQLite's own 4 MiB moves the same pages more often.
 const SQLITE_LOG_PAGES_MAX: u32 = 8 * 1024;
+/// How long the writer waits for those who read, so that a log that has become too long can be
+/// moved whole.
+const SQLITE_LOG_WAIT: Duration = Duration::from_secs(1);
+/// The length to which the file of that log is cut once it has been moved, in bytes.
+const SQLITE_LOG_BYTES_KEPT: u64 = 64 * 1024 * 1024;
 /// For how long a connection to PostgreSQL is idle before it is tried out.
 const POSTGRES_IDLE_TEST: Duration = Duration::from_secs(1);
 /// Statements that a connection keeps prepared.
@@ -64,10 +70,14 @@ pub(crate) struct Store {
     target: Target,
     durability: Durability,
     limits: Limits,
-    /// Not there between the end of a connection that failed and a new one.
-    write: RwLock<Option<DatabaseConnection>>,
+    /// Not there between the end of a connection that failed and the next use.
+    write: Mutex<Option<DatabaseConnection>>,
     read: std::sync::RwLock<DatabaseConnection>,
+    /// The hub's own, so that it never waits behind those who read.
+    follow: std::sync::RwLock<DatabaseConnection>,
     backend: DbBackend,
+    /// The length of SQLite's write-ahead log at which it is moved next.
+    log_bound: AtomicU64,
     /// Distinguishes this database from every other, in ids that are derived from positions.
     pub(crate) deployment: Uuid,
     pub(crate) schema_version: String,
@@ -89,14 +99,17 @@ impl Store {
         let schema_version = migrate(&write, backend).await?;
         let deployment = deployment(&write).await?;
         let read = connect(target, durability, Access::Read, limits).await?;
+        let follow = connect(target, durability, Access::Follow, limits).await?;
         let durability = actual_durability(&write, durability).await?;
         Ok(Self {
             target: target.clone(),
             durability,
             limits: limits.clone(),
-            write: RwLock::new(Some(write)),
+            write: Mutex::new(Some(write)),
             read: std::sync::RwLock::new(read),
+            follow: std::sync::RwLock::new(follow),
             backend,
+            log_bound: AtomicU64::new(0),
             deployment,
             schema_version,
         })
@@ -114,9 +127,15 @@ impl Store {
         }
     }
 
-    /// Reads from the database, to see that it is there.
+    /// Reads from the database, and connects the writer if it has lost its connection, to see that
+    /// both can be done.
     pub(crate) async fn ping(&self) -> Result<()> {
-        self.read().ping().await.map_err(Error::from)
+        self.read().ping().await?;
+        // Whoever has it locked is connecting or beginning just now.
+        if let Ok(mut write) = self.write.try_lock() {
+            self.connected(&mut write).await?;
+        }
+        Ok(())
     }
 
     /// The connections for single statements that read.
@@ -125,49 +144,107 @@ impl Store {
         read.clone()
     }
 
-    /// Begins the one transaction that may write. Only the writer calls this.
-    pub(crate) async fn begin_write(&self) -> Result<DatabaseTransaction, DbErr> {
-        match &*self.write.read().await {
-            Some(write) => begin_write(write).await,
-            None => Err(DbErr::Conn(RuntimeErr::Internal(
-                "not connected".to_owned(),
-            ))),
-        }
+    /// The connection that follows the change log.
+    pub(crate) fn follow(&self) -> DatabaseConnection {
+        let follow = self.follow.read().unwrap_or_else(PoisonError::into_inner);
+        follow.clone()
     }
 
-    /// Gives up the connection that writes and makes a new one; if that fails, nothing can be
-    /// begun until it is called again.
+    /// Begins the one transaction that may write, on a new connection if the last one was given
+    /// up. Only the writer calls this.
+    pub(crate) async fn begin_write(&self) -> Result<DatabaseTransaction> {
+        let mut write = self.write.lock().await;
+        Ok(begin_write(self.connected(&mut write).await?).await?)
+    }
+
+    async fn connected<'a>(
+        &self,
+        write: &'a mut Option<DatabaseConnection>,
+    ) -> Result<&'a DatabaseConnection> {
+        let connection = match write.take() {
+            Some(connection) => connection,
+            None => connect(&self.target, self.durability, Access::Write, &self.limits)
+                .await
+                .map_err(|error| Error::Unavailable(Arc::new(error)))?,
+        };
+        Ok(write.insert(connection))
+    }
+
+    /// Gives up the connection that writes; the next write makes a new one.
     ///
     /// On PostgreSQL the old one may hold the head's lock until the server notices; the new one
     /// waits for it, as another node would. On SQLite it is closed first, which gives the lock back.
-    pub(crate) async fn replace_writer(&self) {
-        let mut write = self.write.write().await;
-        if let Some(old) = write.take()
+    pub(crate) async fn give_up_writer(&self) {
+        if let Some(old) = self.write.lock().await.take()
             && self.backend == DbBackend::Sqlite
         {
             close(&old).await;
         }
-        *write = self.connect_anew(Access::Write).await;
     }
 
-    /// Gives up the connections that read and makes new ones. Those that are in use end when their
-    /// users let go of them.
-    pub(crate) async fn replace_readers(&self) {
-        if let Some(fresh) = self.connect_anew(Access::Read).await {
-            *self.read.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+    /// Gives up connections that read because one of them has not answered for so long, and makes
+    /// new ones. Those that are in use end when their users let go of them.
+    ///
+    /// Connections to an SQLite file can not fall silent: there it only was slow.
+    pub(crate) async fn replace_silent(&self, access: Access) {
+        if self.backend != DbBackend::Postgres {
+            return;
+        }
+        match connect(&self.target, self.durability, access, &self.limits).await {
+            Ok(fresh) => self.put(access, fresh),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "connecting anew failed; it is tried again"
+            ),
         }
     }
 
-    async fn connect_anew(&self, access: Access) -> Option<DatabaseConnection> {
-        let fresh = connect(&self.target, self.durability, access, &self.limits).await;
-        fresh
-            .inspect_err(|error| {
-                tracing::error!(
-                    error = error as &dyn std::error::Error,
-                    "connecting anew failed; it is tried again"
-                );
-            })
-            .ok()
+    fn put(&self, access: Access, fresh: DatabaseConnection) {
+        let place = match access {
+            Access::Follow => &self.follow,
+            Access::Read | Access::Write => &self.read,
+        };
+        *place.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+
+    /// Moves SQLite's write-ahead log into the database once it has become far longer than the
+    /// writer lets it: readers who overlap keep it from being moved whole, and then it grows for
+    /// as long as there is always one of them.
+    pub(crate) async fn bound_log(&self) {
+        let Target::Sqlite(path) = &self.target else {
+            return;
+        };
+        let mut log = path.clone().into_os_string();
+        log.push("-wal");
+        let most = self.limits.sqlite_log_bytes_max;
+        let length = std::fs::metadata(&log).map_or(0, |log| log.len());
+        let bound = self.log_bound.load(Ordering::Relaxed).max(most);
+        if length <= bound {
+            return;
+        }
+        let write = self.write.lock().await;
+        let Some(write) = &*write else { return };
+        // It waits for those who read now, and those who come later read what it has moved.
+        let moved = async {
+            let wait = |time: Duration| format!("PRAGMA busy_timeout = {}", time.as_millis());
+            write.execute_unprepared(&wait(SQLITE_LOG_WAIT)).await?;
+            let sql = "PRAGMA wal_checkpoint(RESTART)";
+            let said = write
+                .query_one_raw(Statement::from_string(self.backend, sql))
+                .await?;
+            write.execute_unprepared(&wait(SQLITE_BUSY_WAIT)).await?;
+            let busy: i64 = said.map_or(Ok(1), |row| row.try_get_by_index(0))?;
+            Ok::<bool, DbErr>(busy == 0)
+        };
+        match moved.await {
+            Ok(true) => self.log_bound.store(most, Ordering::Relaxed),
+            // Somebody reads for long. Writers do not wait for them each time.
+            Ok(false) => self.log_bound.store(length + most / 4, Ordering::Relaxed),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the write-ahead log could not be moved into the database"
+            ),
+        }
     }
 
     /// What an acknowledged write survives, as the database says.
@@ -187,33 +264,47 @@ impl Store {
         F: Future<Output = Result<T>> + Send,
     {
         let store = Arc::clone(self);
+        let closing = tasks.closing().clone();
         tasks
             .finish(async move {
-                let postgres = store.backend == DbBackend::Postgres;
-                let transaction = store
-                    .read()
-                    .begin_with_options(TransactionOptions {
-                        isolation_level: postgres.then_some(IsolationLevel::RepeatableRead),
-                        access_mode: postgres.then_some(AccessMode::ReadOnly),
-                        sqlite_transaction_mode: None,
-                    })
-                    .await?;
-                // Dropping a transaction that has only read rolls it back, which ends it as well.
-                let outcome = read(transaction).await;
-                if let Err(Error::StorageFull(_) | Error::Storage(_)) = outcome
-                    && store.backend == DbBackend::Sqlite
-                {
-                    store.replace_readers().await; // as the writer does, and for its reason
+                let reading = async {
+                    let postgres = store.backend == DbBackend::Postgres;
+                    let transaction = store
+                        .read()
+                        .begin_with_options(TransactionOptions {
+                            isolation_level: postgres.then_some(IsolationLevel::RepeatableRead),
+                            access_mode: postgres.then_some(AccessMode::ReadOnly),
+                            sqlite_transaction_mode: None,
+                        })
+                        .await?;
+                    // Dropping a transaction that has only read rolls it back, which ends it too.
+                    read(transaction).await
+                };
+                let closed = async {
+                    closing.cancelled().await;
+                    tokio::time::sleep(CLOSE_WAIT).await;
+                };
+                tokio::select! {
+                    outcome = tokio::time::timeout(store.limits.read_time_max, reading) => {
+                        match outcome {
+                            Ok(outcome) => outcome,
+                            Err(late) => {
+                                store.replace_silent(Access::Read).await;
+                                Err(Error::Unavailable(Arc::new(late)))
+                            }
+                        }
+                    }
+                    () = closed => Err(Error::Closed),
                 }
-                outcome
             })
             .await
     }
 
     /// Closes every connection. An SQLite file is left without a write-ahead log.
     pub(crate) async fn close(&self) {
+        close(&self.follow()).await;
         close(&self.read()).await;
-        if let Some(write) = &*self.write.read().await {
+        if let Some(write) = &*self.write.lock().await {
             close(write).await;
         }
     }
@@ -231,9 +322,14 @@ async fn close(pool: &DatabaseConnection) {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+/// What connections are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Answers to callers.
     Read,
+    /// The hub's look at the change log.
+    Follow,
+    /// The writer.
     Write,
 }
 
@@ -282,14 +378,16 @@ async fn connect(
     limits: &Limits,
 ) -> Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(target.driver_url());
-    let connections = match access {
-        Access::Write => 1,
-        Access::Read => limits.read_connections,
+    let (connections, wait_max) = match access {
+        // The transaction's own limit comes first: it knows that what is waited for is silent.
+        Access::Write => (1, 2 * limits.transaction_wait_max),
+        Access::Follow => (1, limits.read_wait_max),
+        Access::Read => (limits.read_connections, limits.read_wait_max),
     };
     options
         .max_connections(connections)
         .min_connections(1)
-        .acquire_timeout(limits.read_wait_max)
+        .acquire_timeout(wait_max)
         .sqlx_logging(false);
     match target {
         Target::Sqlite(path) => {
@@ -302,7 +400,7 @@ async fn connect(
                 sqlite
                     .filename(&path)
                     .create_if_missing(false)
-                    .read_only(access == Access::Read)
+                    .read_only(access != Access::Write)
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(match durability {
                         Durability::Full => SqliteSynchronous::Full,
@@ -314,7 +412,7 @@ async fn connect(
                     .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
                     .pragma("temp_store", "MEMORY")
                     .pragma("wal_autocheckpoint", SQLITE_LOG_PAGES_MAX.to_string())
-                    .pragma("journal_size_limit", "67108864")
+                    .pragma("journal_size_limit", SQLITE_LOG_BYTES_KEPT.to_string())
             });
         }
         Target::Postgres(_) => {
@@ -337,8 +435,12 @@ async fn connect(
         }
     }
     Database::connect(options).await.map_err(|error| {
+        let advice = match target {
+            Target::Sqlite(_) => "; it must be an SQLite file that may be read and written",
+            Target::Postgres(_) => "",
+        };
         Error::Setup(
-            format!("the database {target} can not be opened"),
+            format!("the database {target} can not be opened{advice}"),
             Some(Arc::new(error)),
         )
     })
@@ -394,6 +496,7 @@ async fn migrate(db: &DatabaseConnection, backend: DbBackend) -> Result<String> 
             .execute_raw(Statement::from_string(backend, lock))
             .await?;
     }
+    refuse_foreign(&transaction, backend).await?;
     Migrator::install(&transaction).await?;
     let known: Vec<String> = Migrator::migrations()
         .iter()
@@ -415,6 +518,33 @@ async fn migrate(db: &DatabaseConnection, backend: DbBackend) -> Result<String> 
     fence::start(&transaction, backend).await?;
     transaction.commit().await?;
     Ok(known.last().cloned().unwrap_or_default())
+}
+
+/// Refuses a database that has tables, and none of ours.
+async fn refuse_foreign(db: &DatabaseTransaction, backend: DbBackend) -> Result<()> {
+    let tables = match backend {
+        DbBackend::Postgres => {
+            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+        }
+        _ => "SELECT name FROM sqlite_master WHERE type = 'table'",
+    };
+    let rows = db
+        .query_all_raw(Statement::from_string(backend, tables))
+        .await?;
+    let names: Result<Vec<String>, DbErr> =
+        rows.iter().map(|row| row.try_get_by_index(0)).collect();
+    let names = names?;
+    let ours = |name: &String| name == "seaql_migrations" || name == "sync_heads";
+    let taken = names
+        .iter()
+        .any(|name| name == "users" || name == "messages");
+    if taken && !names.iter().any(ours) {
+        return Err(Error::Setup(
+            "the database belongs to another program; name another one".to_owned(),
+            None,
+        ));
+    }
+    Ok(())
 }
 
 /// Reads the deployment's id, making it at the first start.

@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub(super) trait Job: Send {
     fn needs(&self, needs: &mut Needs);
     fn bytes(&self) -> usize;
+    /// Whether nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool;
     /// Applies the operation and keeps its outcome. `Err` says that it panicked, after which the
     /// batch can not be trusted.
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Panicked>;
@@ -48,6 +50,10 @@ impl<O: Operation> Job for Queued<O> {
 
     fn bytes(&self) -> usize {
         self.operation.bytes()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
     }
 
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Panicked> {

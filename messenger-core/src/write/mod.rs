@@ -1,7 +1,7 @@
 //! The one write path.
 //!
 //! An [`Operation`] names the rows that it must see and then decides over them in memory. The
-//! [`Writer`] takes whatever operations have queued while its last transaction ran, loads the
+//! [`Writer`] takes whatever operations have queued by the time it holds the log's head, loads the
 //! union of their needs, applies them one by one, flushes what changed, commits, and only then
 //! answers and announces. So many operations share one `fsync`, a refused operation leaves no
 //! trace, and a caller who goes away in the middle changes nothing.

@@ -16,7 +16,7 @@ use crate::limits::Limits;
 use crate::store::entity::{event, head, refresh_token, session};
 use crate::store::{SHARD, Store};
 
-/// Rows of each kind in one transaction: few, since senders wait for it.
+/// Rows in one statement: few, since senders wait for it.
 const ROWS_PER_CUT: u64 = 1_000;
 
 /// What may go.

@@ -39,7 +39,7 @@ type Queue = mpsc::Receiver<Box<dyn Job>>;
 enum Failure {
     /// One operation spoils it for the others: each is tried alone.
     OneOf(Error),
-    /// None can take place.
+    /// None took place, unless the connection was lost in the middle of the commit.
     All(Error),
     /// The connection does not answer: whether any took place is not known.
     Silent(Error),
@@ -79,6 +79,7 @@ impl Task {
             first = queue.recv() => first,
         } {
             self.write(vec![first], &mut queue).await;
+            self.store.bound_log().await;
         }
     }
 
@@ -102,9 +103,12 @@ impl Task {
                 }
             }
             Err(Failure::OneOf(error)) => fail(jobs, &error),
-            Err(Failure::All(error) | Failure::Silent(error)) => {
+            Err(Failure::All(error)) => fail(jobs, &error),
+            Err(Failure::Silent(error)) => {
                 // What has queued meanwhile would wait as long for the same.
-                self.gather(&mut jobs, queue).await;
+                while let Ok(job) = queue.try_recv() {
+                    jobs.push(job);
+                }
                 fail(jobs, &error);
             }
         }
@@ -117,7 +121,8 @@ impl Task {
         }
     }
 
-    /// Runs one transaction. After a failure nothing of it is left, here or in the database.
+    /// Runs one transaction. After a failure nothing of it is left here, nor in the database unless
+    /// the connection was lost in the middle of the commit.
     async fn transaction(
         &mut self,
         jobs: &mut Jobs,
@@ -145,15 +150,20 @@ impl Task {
         }
         if let Err(failure) = &outcome {
             self.batch.forget();
-            let silent = matches!(failure, Failure::Silent(_));
-            if silent {
-                tracing::error!("the database has fallen silent; the writer connects anew");
-            }
+            let lost = match failure {
+                Failure::Silent(_) => {
+                    tracing::error!("the database has fallen silent; the writer connects anew");
+                    true
+                }
+                // It may also lead to a standby, which was the primary a moment ago.
+                Failure::All(Error::Unavailable(_)) => true,
+                Failure::All(_) | Failure::OneOf(_) => false,
+            };
             // A full disk makes SQLite roll back by itself, which the driver does not notice: on
             // that connection it would begin inside of a transaction that is never committed, and
             // what it commits would be lost.
-            if silent || self.store.backend() == DbBackend::Sqlite {
-                self.store.replace_writer().await;
+            if lost || self.store.backend() == DbBackend::Sqlite {
+                self.store.give_up_writer().await;
             }
         }
         outcome
@@ -209,17 +219,23 @@ impl Task {
             && bytes < self.limits.batch_bytes_max
             && let Ok(job) = queue.try_recv()
         {
-            bytes += job.bytes();
-            jobs.push(job);
+            // Whoever has gone away before it began is not told, and may have sent it again.
+            if !job.is_abandoned() {
+                bytes += job.bytes();
+                jobs.push(job);
+            }
         }
     }
 
-    /// Begins, once more if the connection has died since the last time.
-    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        match self.store.begin_write().await {
-            Err(_) if self.store.backend() == DbBackend::Postgres => self.store.begin_write().await,
+    /// Begins, once more if the connection turns out to have died since the last time.
+    async fn begin(&self) -> Result<DatabaseTransaction, Failure> {
+        let begun = match self.store.begin_write().await {
+            Err(Error::Unavailable(_)) if self.store.backend() == DbBackend::Postgres => {
+                self.store.begin_write().await
+            }
             begun => begun,
-        }
+        };
+        begun.map_err(Failure::All)
     }
 
     async fn lock_head(&self, db: &DatabaseTransaction) -> Result<i64, Failure> {
@@ -253,6 +269,7 @@ fn fail(jobs: Jobs, error: &Error) {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
     use crate::messages::{ClientMessageId, MessageBody, NewMessage, Sent};
@@ -267,9 +284,10 @@ mod tests {
     }
 
     impl Room {
-        async fn open(file: &Path) -> Self {
+        async fn open(file: &Path, limits: Limits) -> Self {
             let engine = MessengerEngine::builder(format!("sqlite://{}", file.display()))
                 .secret(Secret::new("Zq8vK2mWx4Lr7TnB0pYc5HsD9fGjE3aU").expect("long"))
+                .limits(limits)
                 .open()
                 .await
                 .expect("it opens");
@@ -331,7 +349,7 @@ mod tests {
     async fn what_is_acknowledged_after_a_full_disk_is_stored() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("app.db");
-        let mut room = Room::open(&file).await;
+        let mut room = Room::open(&file, Limits::default()).await;
 
         for _ in 0..3 {
             let full = room.fill_up().await;
@@ -350,7 +368,7 @@ mod tests {
     async fn a_connection_whose_transaction_failed_is_not_used_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("app.db");
-        let mut room = Room::open(&file).await;
+        let mut room = Room::open(&file, Limits::default()).await;
         let other = rusqlite::Connection::open(&file).expect("it opens");
 
         room.fill_up().await;
@@ -363,5 +381,90 @@ mod tests {
             room.send().await.expect("nobody holds the lock");
             assert_eq!(stored(&file), room.sent);
         }
+    }
+
+    /// Without the bound it grows for as long as there is always somebody who reads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn readers_who_overlap_do_not_make_the_log_grow_without_end() {
+        const LOG_BYTES_MAX: u64 = 1024 * 1024;
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("app.db");
+        let limits = Limits {
+            sqlite_log_bytes_max: LOG_BYTES_MAX,
+            ..Limits::default()
+        };
+        let mut room = Room::open(&file, limits).await;
+        let done = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let (file, done) = (file.clone(), done.clone());
+                std::thread::spawn(move || {
+                    let db = rusqlite::Connection::open(&file).expect("it opens");
+                    while !done.load(Ordering::SeqCst) {
+                        let read = "BEGIN; SELECT count(*) FROM messages";
+                        db.execute_batch(read).expect("it reads");
+                        std::thread::sleep(Duration::from_millis(30));
+                        db.execute_batch("COMMIT").expect("it has read");
+                    }
+                })
+            })
+            .collect();
+
+        let mut longest = 0;
+        for _ in 0..300 {
+            room.send().await.expect("stored");
+            let log = std::fs::metadata(folder.path().join("app.db-wal"));
+            longest = longest.max(log.expect("it is there").len());
+        }
+        done.store(true, Ordering::SeqCst);
+        for reader in readers {
+            reader.join().expect("it ends");
+        }
+
+        assert!(
+            longest > LOG_BYTES_MAX,
+            "the bound was not reached: {longest}"
+        );
+        assert!(longest < 3 * LOG_BYTES_MAX, "{longest}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn live_events_do_not_wait_behind_those_who_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let limits = Limits {
+            read_connections: 1,
+            ..Limits::default()
+        };
+        let mut room = Room::open(&folder.path().join("app.db"), limits).await;
+        let listener = room.engine.trust(room.sender);
+        let mut events = room
+            .engine
+            .events()
+            .subscribe(&listener)
+            .await
+            .expect("open");
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let engine = room.engine.clone();
+        let reading = tokio::spawn(async move {
+            let read = |_db| async move {
+                let _ = begun.send(());
+                std::future::pending::<Result<()>>().await
+            };
+            engine.store().snapshot(engine.tasks(), read).await
+        });
+        has_begun.await.expect("it reads");
+
+        room.send().await.expect("stored");
+        // Past a few looks of the hub at the change log, which must not wait for the reader.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            room.send().await.expect("stored");
+        }
+        for _ in 0..4 {
+            let event = futures_util::StreamExt::next(&mut events);
+            let event = tokio::time::timeout(Duration::from_secs(8), event).await;
+            event.expect("in time").expect("open").expect("an event");
+        }
+        reading.abort();
     }
 }

@@ -109,9 +109,10 @@ pub(crate) struct Bootstrap {
     conversations: Vec<ConversationSummary>,
     /// The last messages of each conversation.
     recent_messages: Vec<Message>,
-    /// The same as `recent_messages`, for clients that know it by this name.
+    /// The same as `recent_messages`, for clients that know it by this name. It is not in the
+    /// document: generators would make one name of the two.
     #[serde(rename = "recentMessages")]
-    #[oai(rename = "recentMessages")]
+    #[oai(skip)]
     recent_messages_camel: Vec<Message>,
 }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use messenger_core::{Error, ErrorKind, Limits, MessengerEngine};
-use tests::DatabaseKind;
+use sqlx::Connection;
+use tests::{DatabaseKind, PATIENCE, within};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::world::{World, assert_contiguous, message_as, next_text};
+use crate::world::{World, assert_contiguous, message, message_as, next_text};
 
 /// A send whose connection is cut may have been stored or not; to send it again settles it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,6 +123,116 @@ async fn a_connection_that_falls_silent_is_replaced() {
     assert_contiguous(&alice.at(&engine).history(conversation.id).await);
 }
 
+/// Longer than it takes to give up a connection and to fail at making a new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_work_again_after_a_long_outage() {
+    let world = World::new(DatabaseKind::Postgres).await;
+    let (alice, _, conversation) = world.alice_and_bob().await;
+    let (engine, wire) = reopened_behind_a_wire(&world, |limits| {
+        limits.transaction_wait_max = Duration::from_millis(300);
+        limits.read_wait_max = Duration::from_millis(300);
+    })
+    .await;
+    let alice = alice.at(&engine);
+
+    wire.stop();
+    for _ in 0..4 {
+        let during = alice.try_send(conversation.id, message("lost")).await;
+        assert_eq!(during.unwrap_err().kind(), ErrorKind::Busy);
+    }
+    wire.mend();
+
+    crate::world::eventually("a send is stored", async || {
+        alice
+            .try_send(conversation.id, message("after"))
+            .await
+            .is_ok()
+    })
+    .await;
+}
+
+/// After a fail-over an address may lead to what is only a standby now, for a while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_work_again_after_the_address_led_to_a_standby() {
+    let world = World::new(DatabaseKind::Postgres).await;
+    let (alice, _, conversation) = world.alice_and_bob().await;
+    let url = world.place.url();
+    let name = url.rsplit_once('/').unwrap().1;
+    let read_only = async |value| {
+        let mut db = sqlx::PgConnection::connect(&url).await.unwrap();
+        for sql in [
+            "SET default_transaction_read_only = off".to_owned(),
+            format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = {value}"),
+        ] {
+            let sql = sqlx::AssertSqlSafe(sql);
+            sqlx::query(sql).execute(&mut db).await.unwrap();
+        }
+    };
+
+    read_only("on").await;
+    world.place.cut_connections().await;
+    let refused = alice
+        .try_send(conversation.id, message("to a standby"))
+        .await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Busy);
+    read_only("off").await;
+
+    crate::world::eventually("a send is stored", async || {
+        alice
+            .try_send(conversation.id, message("after"))
+            .await
+            .is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_does_not_wait_for_a_read_on_a_silent_connection() {
+    let world = World::new(DatabaseKind::Postgres).await;
+    let (alice, _, _) = world.alice_and_bob().await;
+    let (engine, wire) = reopened_behind_a_wire(&world, |limits| {
+        limits.read_wait_max = Duration::from_millis(300);
+        limits.read_connections = 1;
+    })
+    .await;
+    let alice = alice.at(&engine);
+    wire.stop();
+    let read = tokio::spawn(async move { alice.engine.sync().bootstrap(&alice.actor).await });
+    tokio::task::yield_now().await;
+
+    within(PATIENCE, "it closes", engine.close()).await;
+
+    assert!(read.await.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_whose_replay_falls_silent_goes_on() {
+    let world = World::new(DatabaseKind::Postgres).await;
+    let (alice, bob, conversation) = world.alice_and_bob().await;
+    let (engine, wire) = reopened_behind_a_wire(&world, |limits| {
+        limits.read_time_max = Duration::from_millis(500);
+        limits.read_wait_max = Duration::from_millis(300);
+        limits.transaction_wait_max = Duration::from_millis(300);
+        limits.subscriber_queue_max = 4;
+    })
+    .await;
+    let (alice, bob) = (alice.at(&engine), bob.at(&engine));
+    let mut bobs = bob.subscribe().await;
+    for n in 0..20 {
+        alice.send(conversation.id, &n.to_string()).await;
+    }
+
+    // The queue has overrun, so the first look at the stream reads the database.
+    wire.stop();
+    let first = tokio::time::timeout(Duration::from_secs(1), bobs.next()).await;
+    assert!(first.is_err(), "{first:?}");
+    wire.mend();
+
+    for n in 0..20 {
+        assert_eq!(next_text(&mut bobs).await, n.to_string());
+    }
+}
+
 /// A check of the health has an end, also where the database has none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_health_behind_a_silent_connection_is_bad_in_time() {
@@ -154,6 +266,16 @@ impl Wire {
         let mut current = self.0.lock().unwrap();
         current.store(true, Ordering::SeqCst);
         *current = Arc::default();
+    }
+
+    /// Connections fall silent, those that are made from now on as well.
+    fn stop(&self) {
+        self.0.lock().unwrap().store(true, Ordering::SeqCst);
+    }
+
+    /// New connections work again.
+    fn mend(&self) {
+        *self.0.lock().unwrap() = Arc::default();
     }
 }
 

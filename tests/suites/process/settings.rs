@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::{DatabaseKind, Finished, Home, Http, PASSWORD, World};
 
 /// Every variable of the contract.
-const VARIABLES: [&str; 24] = [
+const VARIABLES: [&str; 25] = [
     "DEBUG",
     "APP_NAME",
     "API_V1_PREFIX",
@@ -15,6 +15,7 @@ const VARIABLES: [&str; 24] = [
     "JWT_ALGORITHM",
     "ACCESS_TOKEN_EXPIRE_MINUTES",
     "REFRESH_TOKEN_EXPIRE_DAYS",
+    "REFRESH_TOKEN_GRACE_SECONDS",
     "CORS_ORIGINS",
     "MESSAGE_MAX_LENGTH",
     "AUTH_RATE_LIMIT_WINDOW_SECONDS",
@@ -34,7 +35,8 @@ const VARIABLES: [&str; 24] = [
 ];
 
 /// The variables that are whole numbers.
-const COUNTS: [&str; 10] = [
+const COUNTS: [&str; 11] = [
+    "REFRESH_TOKEN_GRACE_SECONDS",
     "MESSAGE_MAX_LENGTH",
     "AUTH_RATE_LIMIT_MAX_REQUESTS",
     "WS_HEARTBEAT_SEC",
@@ -106,6 +108,7 @@ async fn the_help_tells_the_defaults_of_the_contract() {
         ("JWT_ALGORITHM", "HS256"),
         ("ACCESS_TOKEN_EXPIRE_MINUTES", "15"),
         ("REFRESH_TOKEN_EXPIRE_DAYS", "30"),
+        ("REFRESH_TOKEN_GRACE_SECONDS", "0"),
         (
             "CORS_ORIGINS",
             "http://localhost:3000,http://localhost:8081",

@@ -18,6 +18,26 @@ fn the_checked_in_document_is_what_the_server_generates() {
     );
 }
 
+/// Generators write names in the manner of their language: two that differ only in the manner
+/// become one.
+#[test]
+fn no_schema_has_two_names_that_a_generator_makes_one() {
+    let document: serde_json::Value = serde_json::from_str(&messenger_server::spec()).unwrap();
+    for (schema, described) in document["components"]["schemas"].as_object().unwrap() {
+        let properties = described["properties"].as_object();
+        let plain = |name: &String| name.replace('_', "").to_lowercase();
+        let mut names: Vec<_> = properties
+            .into_iter()
+            .flat_map(|it| it.keys())
+            .map(plain)
+            .collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{schema}");
+    }
+}
+
 #[test]
 fn every_operation_says_what_a_generator_needs() {
     let document: serde_json::Value = serde_json::from_str(&messenger_server::spec()).unwrap();

@@ -21,7 +21,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::api::events::frame::{self, Command, ErrorCode};
 use crate::api::events::{Shared, SocketLimits};
-use crate::edge::chain;
+use crate::edge::{ANSWER_TIME_MAX, chain};
 use crate::rate::Window;
 
 /// Time for a write: a client that does not read for so long is given up.
@@ -222,7 +222,9 @@ impl Socket {
             Message::Close(_) => return Err(End::Left),
         };
         // Boxed, since the calls of the engine are large and most sockets make few.
-        let answer = Box::pin(self.obey(text.as_deref())).await?;
+        let answer = Box::pin(self.obey(text.as_deref()));
+        let answer = timeout(ANSWER_TIME_MAX, answer).await;
+        let answer = answer.map_err(|_| End::Failed)??;
         self.say(answer).await
     }
 
