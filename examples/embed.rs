@@ -38,10 +38,10 @@ async fn main() -> anyhow::Result<()> {
     let mut bobs_events = engine.events().subscribe(&bobs_login).await?;
 
     let conversation = engine.conversations().open_direct(&alice, bob.id).await?;
-    let message = NewMessage {
-        client_id: ClientMessageId::parse(&Uuid::now_v7().to_string())?,
-        body: MessageBody::parse("Hello, Bob!", engine.limits())?,
-    };
+    let message = NewMessage::new(
+        ClientMessageId::parse(&Uuid::now_v7().to_string())?,
+        MessageBody::parse("Hello, Bob!", engine.limits())?,
+    );
     let sent = engine
         .messages()
         .send(&alice, conversation.id, message)

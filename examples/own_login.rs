@@ -56,10 +56,10 @@ async fn main() -> anyhow::Result<()> {
         .conversations()
         .open_direct(&anns, sam.id.into())
         .await?;
-    let question = NewMessage {
-        client_id: ClientMessageId::parse(&Uuid::now_v7().to_string())?,
-        body: MessageBody::parse("Where is my invoice?", engine.limits())?,
-    };
+    let question = NewMessage::new(
+        ClientMessageId::parse(&Uuid::now_v7().to_string())?,
+        MessageBody::parse("Where is my invoice?", engine.limits())?,
+    );
     engine
         .messages()
         .send(&anns, conversation.id, question)
@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
         let names: Vec<&str> = conversation
             .members
             .iter()
-            .map(|user| user.display_name.as_str())
+            .map(|member| member.user.display_name.as_str())
             .collect();
         let preview = conversation
             .last_message_preview

@@ -176,10 +176,10 @@ async fn drive(
                 }
                 place = (place + 7_919) % routes.len();
                 let (user, conversation) = routes[place];
-                let message = NewMessage {
-                    client_id: ClientMessageId::parse(&Uuid::now_v7().to_string()).unwrap(),
-                    body: MessageBody::parse(text.clone(), engine.limits()).unwrap(),
-                };
+                let message = NewMessage::new(
+                    ClientMessageId::parse(&Uuid::now_v7().to_string()).unwrap(),
+                    MessageBody::parse(text.clone(), engine.limits()).unwrap(),
+                );
                 let begun = Instant::now();
                 let actor = engine.trust(user);
                 engine

@@ -1,9 +1,13 @@
 //! The only source of time.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::error::Invalid;
 
 /// A moment in microseconds since 1970-01-01T00:00:00Z.
 ///
@@ -46,6 +50,19 @@ impl Timestamp {
     }
 }
 
+impl FromStr for Timestamp {
+    type Err = Invalid;
+
+    /// Takes RFC 3339 with any offset, like `2026-02-23T10:30:00+01:00`. What is finer than a
+    /// microsecond is cut off.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let time = OffsetDateTime::parse(text, &Rfc3339)
+            .map_err(|_| Invalid::new("time", "must be a time like 2026-02-23T09:30:00Z"))?;
+        let micros = time.unix_timestamp_nanos().div_euclid(1_000);
+        Ok(Self(i64::try_from(micros).unwrap_or(i64::MAX)))
+    }
+}
+
 fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
@@ -84,6 +101,17 @@ mod tests {
     fn a_time_always_has_six_digits_and_a_z() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000000Z");
         assert_eq!(Timestamp(10).to_string(), "1970-01-01T00:00:00.000010Z");
+    }
+
+    #[test]
+    fn a_time_reads_what_it_writes_with_any_offset() {
+        let time = Timestamp(1_771_839_000_123_456);
+
+        assert_eq!(time.to_string().parse(), Ok(time));
+        assert_eq!("2026-02-23T10:30:00.123456+01:00".parse(), Ok(time));
+        for wrong in ["", "2026-02-23", "2026-02-23T09:30:00", "tomorrow"] {
+            assert!(wrong.parse::<Timestamp>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

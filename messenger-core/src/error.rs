@@ -67,9 +67,40 @@ pub enum Error {
     /// The actor has no such session.
     #[error("there is no such session")]
     SessionNotFound,
+    /// No such message, or it is from before the actor's time in a group that hides its past.
+    #[error("there is no such message")]
+    MessageNotFound,
+    /// The person is no member of the conversation.
+    #[error("there is no such member")]
+    MemberNotFound,
+    /// The actor belongs to the conversation, but may not do this.
+    #[error("the actor may not do this")]
+    Forbidden,
+    /// One of the two people has blocked the other.
+    #[error("one of the two people has blocked the other")]
+    Blocked,
+    /// Only a group has titles, roles, and members who come and go.
+    #[error("the conversation is not a group")]
+    NotAGroup,
+    /// The last owner of a group can not become less, nor leave while others are there.
+    #[error("a group needs an owner")]
+    LastOwner,
+    /// The group has as many members as it may have.
+    #[error("the group is full")]
+    GroupFull,
+    /// The message was deleted; it can not be changed any more.
+    #[error("the message was deleted")]
+    MessageDeleted,
     /// The sender has used this client id in another conversation. Make a new id.
     #[error("the client message id was used in another conversation")]
     ClientMessageConflict,
+    /// The actor has asked for something else under this client id. Make a new id.
+    #[error("the client write id was used for another write")]
+    ClientWriteConflict,
+    /// What the client has does not belong to this history, or its cursor is not one: start again
+    /// without a cursor. What waits to be sent stays good.
+    #[error("the client must start again: {0}")]
+    ResyncRequired(ResyncReason),
     /// A bounded queue is full, or a lock took too long. Nothing was stored; try again.
     #[error("the engine is busy")]
     Busy {
@@ -103,6 +134,38 @@ pub enum Error {
 /// The cause of an [`Error`], shared, since one failed transaction fails many calls.
 pub type Cause = Arc<dyn StdError + Send + Sync>;
 
+/// Why a client must start again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResyncReason {
+    /// The client knows something from a history that a restore or a fail-over took back.
+    HistoryDiverged,
+    /// The cursor is damaged, or somebody else's.
+    CursorMalformed,
+    /// The cursor is of a version that is no longer understood.
+    CursorVersion,
+    /// What the client has missed was compacted away.
+    Compacted,
+}
+
+impl ResyncReason {
+    /// Returns the reason's stable name, in snake case. The list is open.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HistoryDiverged => "history_diverged",
+            Self::CursorMalformed => "cursor_malformed",
+            Self::CursorVersion => "cursor_version",
+            Self::Compacted => "compacted",
+        }
+    }
+}
+
+impl fmt::Display for ResyncReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What kind of failure an [`Error`] is, which decides who must act. Closed on purpose: a shell
 /// maps each kind to one status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,8 +178,12 @@ pub enum ErrorKind {
     Unauthenticated,
     /// There is no such thing, or the caller may not know that there is.
     NotFound,
+    /// The caller may see the thing, but not do this with it.
+    Forbidden,
     /// It contradicts what is stored.
     Conflict,
+    /// What the caller goes on from is no more.
+    Gone,
     /// Not now; try again.
     Busy,
     /// There is no room.
@@ -138,7 +205,17 @@ impl Error {
             Self::UserNotFound => "user_not_found",
             Self::ConversationNotFound => "conversation_not_found",
             Self::SessionNotFound => "session_not_found",
+            Self::MessageNotFound => "message_not_found",
+            Self::MemberNotFound => "member_not_found",
+            Self::Forbidden => "forbidden",
+            Self::Blocked => "blocked",
+            Self::NotAGroup => "not_a_group",
+            Self::LastOwner => "last_owner",
+            Self::GroupFull => "group_full",
+            Self::MessageDeleted => "message_deleted",
             Self::ClientMessageConflict => "client_message_conflict",
+            Self::ClientWriteConflict => "client_write_conflict",
+            Self::ResyncRequired(_) => "resync_required",
             Self::SubscriptionLost => "subscription_lost",
             Self::Busy { .. } | Self::Closed | Self::Unavailable(_) => "service_unavailable",
             Self::StorageFull(_) => "storage_full",
@@ -150,14 +227,23 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::InvalidTarget => ErrorKind::Refused,
+            Self::InvalidTarget | Self::NotAGroup => ErrorKind::Refused,
             Self::InvalidCredentials | Self::InvalidRefreshToken | Self::InvalidToken => {
                 ErrorKind::Unauthenticated
             }
-            Self::UserNotFound | Self::ConversationNotFound | Self::SessionNotFound => {
-                ErrorKind::NotFound
-            }
-            Self::UsernameTaken | Self::ClientMessageConflict => ErrorKind::Conflict,
+            Self::UserNotFound
+            | Self::ConversationNotFound
+            | Self::MessageNotFound
+            | Self::MemberNotFound
+            | Self::SessionNotFound => ErrorKind::NotFound,
+            Self::Forbidden | Self::Blocked => ErrorKind::Forbidden,
+            Self::UsernameTaken
+            | Self::LastOwner
+            | Self::GroupFull
+            | Self::MessageDeleted
+            | Self::ClientMessageConflict
+            | Self::ClientWriteConflict => ErrorKind::Conflict,
+            Self::ResyncRequired(_) => ErrorKind::Gone,
             Self::Busy { .. } | Self::Closed | Self::Unavailable(_) | Self::SubscriptionLost => {
                 ErrorKind::Busy
             }

@@ -120,6 +120,19 @@ number!(
     Position
 );
 
+/// Of what moment an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stamp {
+    /// The part of the change log that is meant; there is one, 0.
+    pub shard: i16,
+    /// Where this life of the database begins. If it is not the one that the client knows, the
+    /// client syncs before it keeps anything.
+    pub fence: Position,
+    /// The head of the change log.
+    pub as_of: Position,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,10 +31,11 @@ pub use auth::{JwtAlgorithm, Secret};
 pub use builder::{Durability, EngineBuilder};
 pub use clock::Timestamp;
 pub use engine::{Health, MessengerEngine};
-pub use error::{Cause, Error, ErrorKind, Invalid, Result};
+pub use error::{Cause, Error, ErrorKind, Invalid, Result, ResyncReason};
 pub use events::LiveSettings;
-pub use ids::{ConversationId, MessageId, Position, Seq, SessionId, UserId};
+pub use ids::{ConversationId, MessageId, Position, Seq, SessionId, Stamp, UserId};
 pub use limits::Limits;
+pub use write::ClientWriteId;
 
 /// The README's programs, compiled.
 #[cfg(doctest)]

@@ -17,8 +17,33 @@ pub struct Limits {
     /// Length of a message, in characters (Unicode scalar values). 2,000.
     pub message_chars_max: usize,
 
+    /// Length of the host's facts about a message, in bytes of JSON. 4,096.
+    pub metadata_bytes_max: usize,
+    /// Members that one message may name. 50.
+    pub mentions_max: usize,
+    /// Length of a reaction, in bytes: an emoji, or a short word. 64.
+    pub reaction_bytes_max: usize,
+    /// Different reactions to one message. 50.
+    pub reactions_per_message_max: usize,
+    /// Different reactions of one person to one message. 10.
+    pub reactions_per_user_max: usize,
+
+    /// Members of a group. 10,000.
+    pub group_members_max: u32,
+    /// People who are added to a group at once. 128.
+    pub members_added_max: usize,
+    /// Length of a group's title, in characters. 128.
+    pub title_chars_max: usize,
+    /// Members in one page of a conversation's member list. 500.
+    pub page_members_max: u32,
+    /// Members up to which a conversation is small: everybody sees who belongs to it and how far
+    /// everybody has read. Larger ones show that on demand. 128.
+    pub small_conversation_members_max: u32,
+
     /// Messages in one page of history. 100.
     pub page_messages_max: u32,
+    /// Reactions in one page of who reacts to a message. 100.
+    pub page_reactions_max: u32,
     /// Users in one answer to a search. 50.
     pub search_users_max: u32,
     /// Ids in one look-up of users. 100.
@@ -38,6 +63,15 @@ pub struct Limits {
     /// and a bootstrap has only the last message of a conversation. 8 MiB, and what one look-up
     /// brings.
     pub sync_bytes_max: usize,
+    /// Rows in one page of a sync by cursor: messages, conversations, people. 500.
+    pub page_rows_max: u32,
+    /// New messages of one conversation in a sync by cursor, the newest; older ones are a hole that
+    /// is declared. 200.
+    pub page_timeline_max: u32,
+    /// Bytes in one page of a sync by cursor, roughly; one conversation may go past it. 1 MiB.
+    pub page_bytes_max: usize,
+    /// How long a sync by cursor may wait for something to say. 25 s.
+    pub page_wait_max: Duration,
     /// Conversations that one request may name: in a sync's map, in a list of ids. 10,000.
     pub conversations_named_max: usize,
 
@@ -69,8 +103,8 @@ pub struct Limits {
 
     /// Events that a subscriber may be behind before it reads from the database. 64.
     pub subscriber_queue_max: usize,
-    /// Recent openings of conversations kept in memory, for subscribers who are just arriving.
-    /// 4,096.
+    /// Recent changes of who belongs to a conversation that are kept in memory, for subscribers who
+    /// are just arriving. 4,096.
     pub hub_joins_max: usize,
     /// Transactions that may wait for the hub; past it the hub reads them from the database.
     /// 1,024.
@@ -108,7 +142,18 @@ impl Default for Limits {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             message_chars_max: 2_000,
+            metadata_bytes_max: 4_096,
+            mentions_max: 50,
+            reaction_bytes_max: 64,
+            reactions_per_message_max: 50,
+            reactions_per_user_max: 10,
+            group_members_max: 10_000,
+            members_added_max: 128,
+            title_chars_max: 128,
+            page_members_max: 500,
+            small_conversation_members_max: 128,
             page_messages_max: 100,
+            page_reactions_max: 100,
             search_users_max: 50,
             batch_users_max: 100,
             bootstrap_messages_per_conversation_max: 50,
@@ -116,6 +161,10 @@ impl Default for Limits {
             changes_messages_per_conversation_max: 100,
             changes_messages_max: 20_000,
             sync_bytes_max: 8 * 1024 * 1024,
+            page_rows_max: 500,
+            page_timeline_max: 200,
+            page_bytes_max: 1024 * 1024,
+            page_wait_max: Duration::from_secs(25),
             conversations_named_max: 10_000,
             sessions_per_user_max: 100,
             revocations_remembered_max: 100_000,

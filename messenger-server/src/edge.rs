@@ -121,11 +121,11 @@ impl<E: Endpoint> Edge<E> {
             .status(StatusCode::NO_CONTENT)
             .header(
                 header::ACCESS_CONTROL_ALLOW_METHODS,
-                "GET, POST, DELETE, OPTIONS",
+                "GET, POST, PUT, PATCH, DELETE, OPTIONS",
             )
             .header(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "Authorization, Content-Type, X-Request-Id",
+                "Authorization, Content-Type, Idempotency-Key, X-Request-Id",
             )
             .header(header::ACCESS_CONTROL_MAX_AGE, 600)
             .finish();

@@ -14,6 +14,7 @@
 //!   deleted: a tombstone keeps every cursor valid, however old.
 
 mod m20261101_000001_create_schema;
+mod m20261123_000002_add_changes;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -25,6 +26,9 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261101_000001_create_schema::Migration)]
+        vec![
+            Box::new(m20261101_000001_create_schema::Migration),
+            Box::new(m20261123_000002_add_changes::Migration),
+        ]
     }
 }

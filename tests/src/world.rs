@@ -251,6 +251,16 @@ impl Person {
         self.http.post(path, body).await
     }
 
+    /// `PUT` with a JSON body.
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.http.put(path, body).await
+    }
+
+    /// `PATCH` with a JSON body.
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.http.patch(path, body).await
+    }
+
     /// `DELETE`.
     pub async fn delete(&self, path: &str) -> Answer {
         self.http.delete(path).await
@@ -261,6 +271,17 @@ impl Person {
         let body = json!({"other_user_id": other.id});
         let answer = self.post("/v1/conversations/direct", &body).await;
         answer.data(200)["id"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Creates a group and gives its id.
+    pub async fn create_group(&self, title: &str, members: &[&Self]) -> String {
+        let ids: Vec<_> = members.iter().map(|person| &person.id).collect();
+        let body = json!({"title": title, "member_ids": ids});
+        let answer = self.post("/v1/conversations/groups", &body).await;
+        answer.data(201)["id"]
             .as_str()
             .unwrap_or_default()
             .to_owned()

@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use crate::clock::Timestamp;
-use crate::conversations::{Conversation, ConversationHead};
-use crate::ids::{ConversationId, Position, SessionId, UserId};
-use crate::messages::Message;
+use crate::conversations::{ConversationHead, Markers, Role, Settings};
+use crate::ids::{ConversationId, Position, Seq, SessionId, UserId};
+use crate::messages::{Message, ReactionChange};
 use crate::users::User;
 
 /// Something that happened.
@@ -41,10 +41,92 @@ pub enum EventKind {
         /// What it changed about its conversation.
         conversation: ConversationHead,
     },
+    /// A message has other content, or somebody reacts to it, or no longer.
+    MessageUpdated {
+        /// The message as it is now; whose its reactions are is not said.
+        message: Message,
+        /// The reaction that came or went; `None` if it was edited.
+        reaction: Option<ReactionChange>,
+        /// What an edit of it changed about its conversation, if it is its last message.
+        conversation: Option<ConversationHead>,
+    },
+    /// A message was deleted.
+    MessageDeleted {
+        /// What is left of it.
+        message: Message,
+        /// What it changed about its conversation, if it was its last message.
+        conversation: Option<ConversationHead>,
+    },
     /// The listener belongs to a conversation that did not exist before.
     ConversationCreated {
         /// The conversation.
-        conversation: Conversation,
+        conversation: ConversationHead,
+    },
+    /// A group has another title.
+    GroupChanged {
+        /// The group.
+        conversation: ConversationId,
+        /// What it is called now.
+        title: String,
+        /// Who changed it.
+        by: UserId,
+    },
+    /// People belong to a group from here on; the listener may be one of them.
+    MembersAdded {
+        /// The group.
+        conversation: ConversationId,
+        /// Who was added, ordered by id.
+        users: Vec<UserId>,
+        /// The first message that they may see.
+        visible_from: Seq,
+        /// Who added them.
+        by: UserId,
+    },
+    /// Somebody no longer belongs to a group. If it is the listener, nothing of the group follows.
+    MemberRemoved {
+        /// The group.
+        conversation: ConversationId,
+        /// Who left or was removed.
+        user: UserId,
+        /// Who removed them; the same, if they left.
+        by: UserId,
+    },
+    /// A member of a group may do other things.
+    RoleChanged {
+        /// The group.
+        conversation: ConversationId,
+        /// The member.
+        user: UserId,
+        /// What they may do now.
+        role: Role,
+        /// Who changed it.
+        by: UserId,
+    },
+    /// A group is no more. Nothing of it follows.
+    ConversationDeleted {
+        /// The group.
+        conversation: ConversationId,
+        /// Who deleted it.
+        by: UserId,
+    },
+    /// Somebody has read or received more. In a large conversation only the listener's own
+    /// markers are told.
+    MarkerChanged {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Whose markers they are.
+        user: UserId,
+        /// Where they are now, and how many messages this person had not read at this position.
+        /// If it is the listener, the conversation no longer is to look unread once
+        /// [`last_read`](Markers::last_read) has moved.
+        markers: Markers,
+    },
+    /// The listener keeps a conversation in another way. Nobody else is told.
+    OwnChanged {
+        /// The conversation.
+        conversation: ConversationId,
+        /// How it is kept now.
+        settings: Settings,
     },
 }
 
@@ -108,15 +190,34 @@ impl Event {
 /// A line of the change log with what the hub needs to deliver it.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    MessageCreated {
+    /// Something that the members of a conversation are told; if it is about a message, only
+    /// those who may see that one.
+    InConversation {
         conversation: ConversationId,
+        seq: Option<Seq>,
         event: Arc<Event>,
     },
-    ConversationCreated {
+    /// Users belong to a conversation from here on. Everybody who belongs to it is told.
+    Joined {
         conversation: ConversationId,
         members: Arc<[UserId]>,
+        /// The first message that they may see.
+        visible_from: Seq,
         event: Arc<Event>,
     },
+    /// A user no longer belongs to a conversation. Everybody who did until here is told.
+    Left {
+        conversation: ConversationId,
+        user: UserId,
+        event: Arc<Event>,
+    },
+    /// Nobody belongs to a conversation any more. Everybody who did until here is told.
+    ConversationDeleted {
+        conversation: ConversationId,
+        event: Arc<Event>,
+    },
+    /// Something of which only the user's own devices are told.
+    Own { user: UserId, event: Arc<Event> },
     SessionsRevoked {
         position: Position,
         user: UserId,
@@ -130,9 +231,11 @@ pub(crate) enum Change {
 impl Change {
     pub(crate) fn position(&self) -> Position {
         match self {
-            Self::MessageCreated { event, .. } | Self::ConversationCreated { event, .. } => {
-                event.position
-            }
+            Self::InConversation { event, .. }
+            | Self::Joined { event, .. }
+            | Self::Left { event, .. }
+            | Self::ConversationDeleted { event, .. }
+            | Self::Own { event, .. } => event.position,
             Self::SessionsRevoked { position, .. } | Self::Unseen { position } => *position,
         }
     }

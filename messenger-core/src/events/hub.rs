@@ -16,7 +16,7 @@ use super::event::{Change, Event};
 use super::{LiveSettings, queries};
 use crate::auth::Revocations;
 use crate::error::{Error, Result};
-use crate::ids::{ConversationId, Position, SessionId, UserId};
+use crate::ids::{ConversationId, Position, Seq, SessionId, UserId};
 use crate::limits::Limits;
 use crate::store::{Access, Store};
 use crate::tasks::Tasks;
@@ -54,8 +54,8 @@ enum Command {
     Committed(Vec<Change>),
     Attach {
         user: UserId,
-        /// The user's conversations, as of `head`.
-        conversations: Vec<ConversationId>,
+        /// The user's conversations with the first message that the user may see, as of `head`.
+        conversations: Vec<(ConversationId, Seq)>,
         head: Position,
         /// Answered with `None` when the hub no longer remembers what came after `head`.
         reply: oneshot::Sender<Option<Attached>>,
@@ -79,8 +79,8 @@ impl Hub {
             settings,
             limits: limits.clone(),
             last: head,
-            joins: VecDeque::new(),
-            joins_after: head,
+            moves: VecDeque::new(),
+            moves_after: head,
             listeners: HashMap::new(),
             audiences: HashMap::new(),
         };
@@ -101,7 +101,7 @@ impl Hub {
     pub(super) async fn attach(
         &self,
         user: UserId,
-        conversations: Vec<ConversationId>,
+        conversations: Vec<(ConversationId, Seq)>,
         head: Position,
     ) -> Result<Option<Attached>> {
         let (reply, attached) = oneshot::channel();
@@ -124,16 +124,51 @@ struct Listener {
     signals: Sender<Signal>,
     /// Keeps the channel open between two subscriptions, until it is swept.
     _open: InactiveReceiver<Signal>,
-    conversations: HashSet<ConversationId>,
+    /// Where the user belongs, and the first message there that the user may see.
+    conversations: HashMap<ConversationId, Seq>,
     /// What the memberships above contain already.
     after: Position,
 }
 
-/// Who joined a conversation at a position.
-struct Join {
+impl Listener {
+    /// Puts an event into the user's channel, unless their picture contains it already.
+    fn tell(&self, event: &Arc<Event>) {
+        if event.position <= self.after {
+            return;
+        }
+        // A full channel loses its oldest signal, and its slow readers read the database.
+        match self.signals.try_broadcast(Signal::Event(event.clone())) {
+            Ok(_) | Err(TrySendError::Inactive(_) | TrySendError::Full(_)) => {}
+            Err(TrySendError::Closed(_)) => {}
+        }
+    }
+}
+
+/// Who came to a conversation or went at a position.
+#[derive(Clone)]
+struct Move {
     position: Position,
     conversation: ConversationId,
-    members: Arc<[UserId]>,
+    who: Who,
+}
+
+#[derive(Clone)]
+enum Who {
+    /// They came, and may see from this message on.
+    Came(Arc<[UserId]>, Seq),
+    Went(UserId),
+    /// All went: the conversation was deleted.
+    AllWent,
+}
+
+impl Who {
+    fn includes(&self, user: UserId) -> bool {
+        match self {
+            Self::Came(users, _) => users.contains(&user),
+            Self::Went(one) => *one == user,
+            Self::AllWent => true,
+        }
+    }
 }
 
 struct Task {
@@ -143,9 +178,9 @@ struct Task {
     limits: Limits,
     /// The last position that was delivered.
     last: Position,
-    /// Who joined what after `joins_after`, for those who attach with a slightly older picture.
-    joins: VecDeque<Join>,
-    joins_after: Position,
+    /// Who came and went after `moves_after`, for those who attach with a slightly older picture.
+    moves: VecDeque<Move>,
+    moves_after: Position,
     listeners: HashMap<UserId, Listener>,
     /// Who listens to a conversation.
     audiences: HashMap<ConversationId, HashSet<UserId>>,
@@ -210,8 +245,8 @@ impl Task {
                 // A new incarnation begins at a position of its own; up to `head` nothing
                 // happened that the change log still has.
                 self.last = head;
-                self.joins.clear();
-                self.joins_after = head;
+                self.moves.clear();
+                self.moves_after = head;
                 break;
             }
             for change in &changes {
@@ -242,29 +277,43 @@ impl Task {
         }
         self.last = position;
         match change {
-            Change::MessageCreated {
+            Change::InConversation {
                 conversation,
+                seq,
                 event,
-            } => self.send(*conversation, event),
-            Change::ConversationCreated {
+            } => self.send(*conversation, *seq, event),
+            Change::Joined {
                 conversation,
                 members,
+                visible_from,
                 event,
             } => {
-                for user in members.iter() {
-                    self.join(*user, *conversation, position);
-                }
-                self.joins.push_back(Join {
-                    position,
-                    conversation: *conversation,
-                    members: members.clone(),
-                });
-                if self.joins.len() > self.limits.hub_joins_max
-                    && let Some(oldest) = self.joins.pop_front()
+                let who = Who::Came(members.clone(), *visible_from);
+                self.moved(position, *conversation, who);
+                self.send(*conversation, None, event);
+            }
+            // Who goes is told of it, and of nothing after it.
+            Change::Left {
+                conversation,
+                user,
+                event,
+            } => {
+                self.send(*conversation, None, event);
+                self.moved(position, *conversation, Who::Went(*user));
+            }
+            Change::ConversationDeleted {
+                conversation,
+                event,
+            } => {
+                self.send(*conversation, None, event);
+                self.moved(position, *conversation, Who::AllWent);
+            }
+            Change::Own { user, event } => {
+                if self.settings.enabled
+                    && let Some(listener) = self.listeners.get(user)
                 {
-                    self.joins_after = oldest.position;
+                    listener.tell(event);
                 }
-                self.send(*conversation, event);
             }
             Change::SessionsRevoked {
                 user, sessions, at, ..
@@ -280,53 +329,96 @@ impl Task {
         }
     }
 
-    fn send(&mut self, conversation: ConversationId, event: &Arc<Event>) {
+    /// Tells those who belong to a conversation; of a message, those who may see it.
+    fn send(&self, conversation: ConversationId, seq: Option<Seq>, event: &Arc<Event>) {
         if !self.settings.enabled {
             return;
         }
         let Some(audience) = self.audiences.get(&conversation) else {
             return;
         };
-        for user in audience {
-            let Some(listener) = self.listeners.get(user) else {
-                continue;
-            };
-            if event.position <= listener.after {
-                continue;
-            }
-            // A full channel loses its oldest signal, and its slow readers read the database.
-            match listener.signals.try_broadcast(Signal::Event(event.clone())) {
-                Ok(_) | Err(TrySendError::Inactive(_) | TrySendError::Full(_)) => {}
-                Err(TrySendError::Closed(_)) => {}
+        for listener in audience.iter().filter_map(|user| self.listeners.get(user)) {
+            let visible_from = listener.conversations.get(&conversation);
+            if visible_from.is_some_and(|first| seq.is_none_or(|seq| seq >= *first)) {
+                listener.tell(event);
             }
         }
     }
 
-    fn join(&mut self, user: UserId, conversation: ConversationId, position: Position) {
-        if let Some(listener) = self.listeners.get_mut(&user)
-            && position > listener.after
-            && listener.conversations.insert(conversation)
+    /// Applies who came and went, and remembers it for those who attach.
+    fn moved(&mut self, position: Position, conversation: ConversationId, who: Who) {
+        let users: Vec<UserId> = match &who {
+            Who::Came(users, _) => users.to_vec(),
+            Who::Went(user) => vec![*user],
+            Who::AllWent => {
+                let audience = self.audiences.get(&conversation);
+                audience.into_iter().flatten().copied().collect()
+            }
+        };
+        let moved = Move {
+            position,
+            conversation,
+            who,
+        };
+        for user in users {
+            self.follow(user, &moved);
+        }
+        self.moves.push_back(moved);
+        if self.moves.len() > self.limits.hub_joins_max
+            && let Some(oldest) = self.moves.pop_front()
         {
-            self.audiences.entry(conversation).or_default().insert(user);
+            self.moves_after = oldest.position;
+        }
+    }
+
+    /// Applies to a user who listens what their memberships do not contain already.
+    fn follow(&mut self, user: UserId, moved: &Move) {
+        let Some(listener) = self.listeners.get_mut(&user) else {
+            return;
+        };
+        if moved.position <= listener.after {
+            return;
+        }
+        match moved.who {
+            Who::Came(_, visible_from) => {
+                listener
+                    .conversations
+                    .insert(moved.conversation, visible_from);
+                let audience = self.audiences.entry(moved.conversation).or_default();
+                audience.insert(user);
+            }
+            Who::Went(_) | Who::AllWent => {
+                listener.conversations.remove(&moved.conversation);
+                self.leave_audience(moved.conversation, user);
+            }
+        }
+    }
+
+    fn leave_audience(&mut self, conversation: ConversationId, user: UserId) {
+        if let Some(audience) = self.audiences.get_mut(&conversation) {
+            audience.remove(&user);
+            if audience.is_empty() {
+                self.audiences.remove(&conversation);
+            }
         }
     }
 
     fn attach(
         &mut self,
         user: UserId,
-        conversations: Vec<ConversationId>,
+        conversations: Vec<(ConversationId, Seq)>,
         head: Position,
     ) -> Option<Attached> {
         let last = self.last;
         if !self.listeners.contains_key(&user) {
-            if head < self.joins_after {
+            if head < self.moves_after {
                 return None;
             }
             let (mut signals, receiver) =
                 async_broadcast::broadcast(self.limits.subscriber_queue_max);
             signals.set_overflow(true);
             signals.set_await_active(false);
-            for conversation in &conversations {
+            for (conversation, _) in &conversations {
                 self.audiences
                     .entry(*conversation)
                     .or_default()
@@ -342,14 +434,13 @@ impl Task {
                 },
             );
             // What happened between the picture and now.
-            let joined: Vec<(ConversationId, Position)> = self
-                .joins
-                .iter()
-                .filter(|join| join.members.contains(&user))
-                .map(|join| (join.conversation, join.position))
+            let moves = self.moves.iter();
+            let moves: Vec<Move> = moves
+                .filter(|moved| moved.position > head && moved.who.includes(user))
+                .cloned()
                 .collect();
-            for (conversation, position) in joined {
-                self.join(user, conversation, position);
+            for moved in &moves {
+                self.follow(user, moved);
             }
         }
         let listener = self.listeners.get(&user)?;
@@ -371,14 +462,73 @@ impl Task {
             let Some(listener) = self.listeners.remove(&user) else {
                 continue;
             };
-            for conversation in listener.conversations {
-                if let Some(audience) = self.audiences.get_mut(&conversation) {
-                    audience.remove(&user);
-                    if audience.is_empty() {
-                        self.audiences.remove(&conversation);
-                    }
-                }
+            for conversation in listener.conversations.into_keys() {
+                self.leave_audience(conversation, user);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversations::{HistoryPolicy, NewGroup, Title};
+    use crate::events::EventKind;
+    use crate::messages::{ClientMessageId, MessageBody, NewMessage};
+    use crate::users::{DisplayName, HostUser, Username};
+    use crate::{MessengerEngine, Secret, conversations};
+
+    #[tokio::test]
+    async fn who_attaches_with_an_older_picture_has_both_coming_and_going_replayed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("chat.db");
+        let engine = MessengerEngine::builder(format!("sqlite://{}", file.display()))
+            .secret(Secret::new("Zq8vK2mWx4Lr7TnB0pYc5HsD9fGjE3aU").expect("long"))
+            .open()
+            .await
+            .expect("it opens");
+        let mut ids = Vec::new();
+        for name in ["alice", "bob"] {
+            let user = HostUser {
+                id: uuid::Uuid::now_v7().into(),
+                username: Username::parse(name).expect("a name"),
+                display_name: DisplayName::parse(name).expect("a name"),
+            };
+            ids.push(engine.users().ensure(user).await.expect("stored").id);
+        }
+        let (alice, bob) = (engine.trust(ids[0]), ids[1]);
+        let new = NewGroup {
+            title: Title::parse("Hikers", engine.limits()).expect("short"),
+            members: vec![bob],
+            history: HistoryPolicy::All,
+        };
+        let groups = engine.conversations();
+        let group = groups.create_group(&alice, new).await.expect("stored").id;
+        let db = engine.store().read();
+        let head = queries::head(&db).await.expect("read");
+        let picture = conversations::queries::joined(&db, bob)
+            .await
+            .expect("read");
+        let removed = groups.remove_member(&alice, group, bob).await;
+        removed.expect("stored");
+
+        let attached = engine.hub().attach(bob, picture, head).await;
+        let mut signals = attached.expect("open").expect("remembered").signals;
+        let message = NewMessage::new(
+            ClientMessageId::parse("without-bob").expect("long"),
+            MessageBody::parse("out", engine.limits()).expect("short"),
+        );
+        let sent = engine.messages().send(&alice, group, message).await;
+        sent.expect("stored");
+        let added = groups.add_members(&alice, group, &[bob]).await;
+        added.expect("stored");
+
+        let first = signals.recv().await.expect("open");
+        assert!(
+            matches!(&first, Signal::Event(event)
+                if matches!(event.kind, EventKind::MembersAdded { .. })),
+            "{first:?}"
+        );
+        engine.close().await;
     }
 }

@@ -1,22 +1,25 @@
 //! Reads the change log and turns its references into events.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use sea_orm::sea_query::{ExprTrait, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, IntoCondition};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, JoinType, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use uuid::Uuid;
 
 use super::event::{Change, Event, EventKind};
 use crate::clock::Timestamp;
-use crate::conversations::{self, ConversationHead};
+use crate::conversations::{self, ConversationHead, Markers, Role};
 use crate::error::{Error, Result};
-use crate::ids::{ConversationId, Position, SessionId, UserId};
-use crate::messages::queries::{Window, windows};
-use crate::store::SHARD;
-use crate::store::entity::{event, head, member};
+use crate::ids::{ConversationId, Position, Seq, SessionId, UserId};
+use crate::messages::queries::within;
+use crate::messages::{Message, ReactionChange};
+use crate::store::entity::{conversation, event, head, member};
+use crate::store::windows::Window;
+use crate::store::{IDS_PER_STATEMENT, SHARD};
 use crate::users::{self, User};
 
 /// The position of the last change.
@@ -44,6 +47,9 @@ pub(super) async fn changes_after(
 }
 
 /// Of the lines after a position those that a user is told of, up to `limit`, as changes.
+///
+/// That is what happened in a conversation between joining it, the last time, and leaving it. Of an
+/// earlier time there only the end is told: whoever joined again starts anew with what they see.
 pub(super) async fn changes_for(
     db: &impl ConnectionTrait,
     deployment: Uuid,
@@ -51,22 +57,46 @@ pub(super) async fn changes_for(
     after: Position,
     limit: u64,
 ) -> Result<Vec<Change>> {
-    let mut mine = Query::select();
-    mine.column(member::Column::ConversationId)
-        .from(member::Entity)
-        .and_where(member::Column::UserId.eq(user.as_uuid()))
-        .and_where(member::Column::State.eq(member::State::Joined));
+    let me = user.as_uuid();
+    let membership = event::Entity::belongs_to(member::Entity)
+        .from(event::Column::ConversationId)
+        .to(member::Column::ConversationId)
+        .on_condition(move |_, mine| {
+            let user = Expr::col((mine, member::Column::UserId));
+            user.eq(me).into_condition()
+        });
+    let position = || Expr::col((event::Entity, event::Column::Pos));
+    let joined = Expr::col((member::Entity, member::Column::JoinedPos));
+    let left = Expr::col((member::Entity, member::Column::ChangedPos));
+    let visible_from = Expr::col((member::Entity, member::Column::VisibleFromSeq));
+    let seq = Expr::col((event::Entity, event::Column::Seq));
+    let is_message = event::Column::Kind.is_in([
+        event::Kind::MessageCreated,
+        event::Kind::MessageEdited,
+        event::Kind::MessageDeleted,
+        event::Kind::ReactionChanged,
+    ]);
+    let member_then = position().gte(joined).and(
+        member::Column::State
+            .eq(member::State::Joined)
+            .or(position().lte(left)),
+    );
+    let visible = is_message.not().or(seq.gte(visible_from));
+    let my_own = event::Column::UserId
+        .eq(me)
+        .and(event::Column::Kind.is_in([event::Kind::SessionsRevoked, event::Kind::MemberRemoved]));
+    // What others do only for themselves in a conversation is theirs.
+    let not_theirs = event::Column::Kind
+        .ne(event::Kind::SelfChanged)
+        .or(event::Column::UserId.eq(me));
     let lines = event::Entity::find()
+        .join(JoinType::LeftJoin, membership.into())
         .filter(event::Column::Shard.eq(SHARD))
         .filter(event::Column::Pos.gt(after.get()))
         .filter(
             Condition::any()
-                .add(event::Column::ConversationId.in_subquery(mine))
-                .add(
-                    event::Column::Kind
-                        .eq(event::Kind::SessionsRevoked)
-                        .and(event::Column::UserId.eq(user.as_uuid())),
-                ),
+                .add(member_then.and(visible).and(not_theirs))
+                .add(my_own),
         )
         .order_by_asc(event::Column::Pos)
         .limit(limit)
@@ -91,16 +121,20 @@ async fn render(
     lines: Vec<event::Model>,
 ) -> Result<Vec<Change>> {
     let of_kind = |kind| lines.iter().filter(move |line| line.kind == kind);
-    let sent: Vec<Window> = of_kind(event::Kind::MessageCreated)
-        .filter_map(|line| {
-            Some(Window {
-                conversation: line.conversation_id?,
-                first: line.seq?,
-                last: line.seq?,
-            })
+    let named: BTreeSet<(Uuid, i64)> = lines
+        .iter()
+        .filter(|line| is_about_a_message(line.kind))
+        .filter_map(|line| line.conversation_id.zip(line.seq))
+        .collect();
+    let named: Vec<Window> = named
+        .into_iter()
+        .map(|(conversation, seq)| Window {
+            conversation,
+            first: seq,
+            last: seq,
         })
         .collect();
-    let messages: HashMap<(Uuid, i64), _> = windows(db, &sent)
+    let messages: HashMap<(Uuid, i64), _> = within(db, &named)
         .await?
         .into_values()
         .flatten()
@@ -117,14 +151,27 @@ async fn render(
         .into_iter()
         .map(|user| (user.id, user))
         .collect();
+    let changed = lines
+        .iter()
+        .filter(|line| is_about_a_message(line.kind) && line.kind != event::Kind::MessageCreated)
+        .filter_map(|line| line.conversation_id)
+        .collect();
+    let last_seqs = last_seqs(db, &changed).await?;
     let created: Vec<Uuid> = of_kind(event::Kind::ConversationCreated)
         .filter_map(|line| line.conversation_id)
         .collect();
-    let created: HashMap<ConversationId, _> = conversations::queries::by_ids(db, &created)
+    let created: HashMap<ConversationId, _> = conversations::queries::heads(db, &created)
         .await?
         .into_iter()
         .map(|conversation| (conversation.id, conversation))
         .collect();
+
+    let renamed = of_kind(event::Kind::ConversationChanged).filter_map(|line| line.conversation_id);
+    let titles = conversations::queries::titles(db, renamed).await?;
+    let kept = of_kind(event::Kind::SelfChanged)
+        .filter_map(|line| line.conversation_id.zip(line.user_id))
+        .collect::<Vec<_>>();
+    let settings = conversations::queries::settings(db, &kept).await?;
 
     let damaged = |line: &event::Model| {
         Error::Internal(format!(
@@ -140,20 +187,35 @@ async fn render(
             let id = Event::id_at(deployment, position);
             Arc::new(Event::new(id, position, at, kind))
         };
+        let find_message = || {
+            let place = line.conversation_id.zip(line.seq);
+            let message = place.and_then(|place| messages.get(&place));
+            message.ok_or_else(|| damaged(line))
+        };
+        let head = |message: &Message| {
+            let last = last_seqs.get(&message.conversation_id.as_uuid());
+            let is_last = last == Some(&message.seq.get());
+            is_last.then(|| ConversationHead::changed(message))?
+        };
+        let conversation = || -> Result<ConversationId> {
+            let id = line.conversation_id.ok_or_else(|| damaged(line))?;
+            Ok(id.into())
+        };
+        let person = |id: Option<Uuid>| -> Result<UserId> {
+            let id = id.ok_or_else(|| damaged(line))?;
+            Ok(id.into())
+        };
         let change = match line.kind {
             event::Kind::MessageCreated => {
-                let place = line
-                    .conversation_id
-                    .zip(line.seq)
-                    .ok_or_else(|| damaged(line))?;
-                let message = messages.get(&place).ok_or_else(|| damaged(line))?;
+                let message = find_message()?;
                 let sender = senders
                     .get(&message.sender_id)
                     .ok_or_else(|| damaged(line))?;
                 let conversation = message.conversation_id;
                 let head = ConversationHead::after(conversation, &message.content, at);
-                Change::MessageCreated {
+                Change::InConversation {
                     conversation,
+                    seq: Some(message.seq),
                     event: event(EventKind::MessageCreated {
                         message: message.clone(),
                         sender: sender.clone(),
@@ -161,17 +223,64 @@ async fn render(
                     }),
                 }
             }
+            event::Kind::MessageEdited | event::Kind::ReactionChanged
+                if find_message()?.version > position =>
+            {
+                // The row has what a later line tells: to say it here would be to say it early,
+                // and perhaps to somebody who has left in between.
+                Change::Unseen { position }
+            }
+            event::Kind::MessageEdited => {
+                let message = find_message()?;
+                Change::InConversation {
+                    conversation: message.conversation_id,
+                    seq: Some(message.seq),
+                    event: event(EventKind::MessageUpdated {
+                        message: message.clone(),
+                        reaction: None,
+                        conversation: head(message),
+                    }),
+                }
+            }
+            event::Kind::ReactionChanged => {
+                let message = find_message()?;
+                let by = line.actor_id.ok_or_else(|| damaged(line))?.into();
+                let packed = line.aux.as_deref().unwrap_or_default();
+                let reaction = ReactionChange::unpacked(by, packed);
+                Change::InConversation {
+                    conversation: message.conversation_id,
+                    seq: Some(message.seq),
+                    event: event(EventKind::MessageUpdated {
+                        message: message.clone(),
+                        reaction: Some(reaction.ok_or_else(|| damaged(line))?),
+                        // An edit before it has told nothing: it is told here.
+                        conversation: head(message),
+                    }),
+                }
+            }
+            // Nothing comes after it.
+            event::Kind::MessageDeleted => {
+                let message = find_message()?;
+                Change::InConversation {
+                    conversation: message.conversation_id,
+                    seq: Some(message.seq),
+                    event: event(EventKind::MessageDeleted {
+                        message: message.clone(),
+                        conversation: head(message),
+                    }),
+                }
+            }
             event::Kind::ConversationCreated => {
-                let id = line.conversation_id.ok_or_else(|| damaged(line))?.into();
+                let id = conversation()?;
                 let mut conversation = created.get(&id).ok_or_else(|| damaged(line))?.clone();
                 // As it was then: what was sent since comes with its own event.
                 conversation.updated_at = at;
                 conversation.last_message_at = None;
                 conversation.last_message_preview = None;
-                conversation.last_seq = crate::ids::Seq::ZERO;
-                Change::ConversationCreated {
+                Change::Joined {
                     conversation: id,
                     members: ids(line).map(UserId::from).collect(),
+                    visible_from: Seq::stored(1),
                     event: event(EventKind::ConversationCreated { conversation }),
                 }
             }
@@ -181,11 +290,136 @@ async fn render(
                 sessions: ids(line).map(SessionId::from).collect(),
                 at,
             },
-            event::Kind::UserChanged | event::Kind::PasswordChanged => Change::Unseen { position },
+            event::Kind::ConversationChanged => {
+                let conversation = conversation()?;
+                // As it is now: a later change has its own event.
+                let title = titles.get(&conversation).ok_or_else(|| damaged(line))?;
+                Change::InConversation {
+                    conversation,
+                    seq: None,
+                    event: event(EventKind::GroupChanged {
+                        conversation,
+                        title: title.clone(),
+                        by: person(line.actor_id)?,
+                    }),
+                }
+            }
+            event::Kind::MembersAdded => {
+                let conversation = conversation()?;
+                let visible_from = Seq::stored(line.seq.ok_or_else(|| damaged(line))?);
+                let users: Vec<UserId> = ids(line).map(UserId::from).collect();
+                Change::Joined {
+                    conversation,
+                    members: Arc::from(users.as_slice()),
+                    visible_from,
+                    event: event(EventKind::MembersAdded {
+                        conversation,
+                        users,
+                        visible_from,
+                        by: person(line.actor_id)?,
+                    }),
+                }
+            }
+            event::Kind::MemberRemoved => {
+                let (conversation, user) = (conversation()?, person(line.user_id)?);
+                Change::Left {
+                    conversation,
+                    user,
+                    event: event(EventKind::MemberRemoved {
+                        conversation,
+                        user,
+                        by: person(line.actor_id)?,
+                    }),
+                }
+            }
+            event::Kind::RoleChanged => {
+                let conversation = conversation()?;
+                let role = line.aux.as_deref().and_then(|bytes| bytes.first());
+                let role = role.and_then(|byte| Role::from_byte(*byte));
+                Change::InConversation {
+                    conversation,
+                    seq: None,
+                    event: event(EventKind::RoleChanged {
+                        conversation,
+                        user: person(line.user_id)?,
+                        role: role.ok_or_else(|| damaged(line))?,
+                        by: person(line.actor_id)?,
+                    }),
+                }
+            }
+            event::Kind::ConversationDeleted => {
+                let conversation = conversation()?;
+                Change::ConversationDeleted {
+                    conversation,
+                    event: event(EventKind::ConversationDeleted {
+                        conversation,
+                        by: person(line.actor_id)?,
+                    }),
+                }
+            }
+            event::Kind::MarkerChanged => {
+                let (conversation, user) = (conversation()?, person(line.user_id)?);
+                let bytes = line.aux.as_deref().unwrap_or_default();
+                let (markers, is_small) =
+                    Markers::from_bytes(bytes, position).ok_or_else(|| damaged(line))?;
+                let event = event(EventKind::MarkerChanged {
+                    conversation,
+                    user,
+                    markers,
+                });
+                if is_small {
+                    Change::InConversation {
+                        conversation,
+                        seq: None,
+                        event,
+                    }
+                } else {
+                    Change::Own { user, event }
+                }
+            }
+            event::Kind::SelfChanged if line.conversation_id.is_some() => {
+                let (conversation, user) = (conversation()?, person(line.user_id)?);
+                // As it is now: a later change has its own event.
+                let settings = settings.get(&(conversation, user));
+                Change::Own {
+                    user,
+                    event: event(EventKind::OwnChanged {
+                        conversation,
+                        settings: *settings.ok_or_else(|| damaged(line))?,
+                    }),
+                }
+            }
+            // What nobody is told of.
+            _ => Change::Unseen { position },
         };
         changes.push(change);
     }
     Ok(changes)
+}
+
+fn is_about_a_message(kind: event::Kind) -> bool {
+    matches!(
+        kind,
+        event::Kind::MessageCreated
+            | event::Kind::MessageEdited
+            | event::Kind::MessageDeleted
+            | event::Kind::ReactionChanged
+    )
+}
+
+/// The sequence numbers of the last messages of conversations.
+async fn last_seqs(
+    db: &impl ConnectionTrait,
+    conversations: &BTreeSet<Uuid>,
+) -> Result<HashMap<Uuid, i64>> {
+    let conversations: Vec<Uuid> = conversations.iter().copied().collect();
+    let mut found = HashMap::with_capacity(conversations.len());
+    for some in conversations.chunks(IDS_PER_STATEMENT) {
+        let is_some = conversation::Column::Id.is_in(some.iter().copied());
+        let rows = conversation::Entity::find().filter(is_some).all(db).await?;
+        found.extend(rows.iter().map(|row| (row.id, row.last_seq)));
+    }
+    Ok(found)
 }
 
 /// The ids that a line carries, 16 bytes each.

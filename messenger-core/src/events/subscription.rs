@@ -140,12 +140,15 @@ impl Subscription {
     /// The event to deliver for a change; `None` where there is none, or it has been delivered.
     fn take(&mut self, change: Change) -> Option<Result<Arc<Event>>> {
         match change {
-            Change::MessageCreated { event, .. } | Change::ConversationCreated { event, .. } => {
-                (event.position > self.position).then(|| {
-                    self.position = event.position;
-                    Ok(event)
-                })
-            }
+            Change::Own { user, .. } if user != self.actor.user_id() => None,
+            Change::InConversation { event, .. }
+            | Change::Joined { event, .. }
+            | Change::Left { event, .. }
+            | Change::ConversationDeleted { event, .. }
+            | Change::Own { event, .. } => (event.position > self.position).then(|| {
+                self.position = event.position;
+                Ok(event)
+            }),
             Change::SessionsRevoked { sessions, .. } => {
                 let session = self.actor.session_id()?;
                 sessions

@@ -25,7 +25,7 @@
 //! | parse, one call, convert | `api/messages.rs` |
 //! | queue the operation | `messenger-core/src/write/mod.rs` |
 //! | begin, lock the head, load, apply, flush, commit | `write/writer.rs`, `load.rs`, `flush.rs` |
-//! | decide: the only file that does | `messages/mod.rs` (`Send`) |
+//! | decide: the only file that does | `messages/send.rs` (`Send`) |
 //! | answer | `write/job.rs`, back to `api/messages.rs` |
 //! | deliver | `events/hub.rs`, `events/subscription.rs` |
 //! | a frame on each socket | `messenger-server/src/api/events/` |
@@ -74,6 +74,11 @@
 //! after a position is found from the newest `seq` downwards. A page in the middle is 4 KiB in the
 //! log and again in the file (measured: with one less, SQLite alone does half as many again).
 //!
+//! **Each write once.** A message keeps the id that its sender gave it. Any other write may carry one
+//! too; then a row beside it says who wrote, under which id, and what was asked, as a digest. So an
+//! outbox that is played again finds what it did, however much came in between, and a client that
+//! uses an id twice is told.
+//!
 //! # Live events without an outbox
 //!
 //! A line of the `events` table is written in the transaction of its change: references, no
@@ -83,12 +88,38 @@
 //! One's own changes never wait for that; those of other processes wait for a look at the head,
 //! every 200 ms.
 //!
+//! A line is told with its row as it is when it is read. Where an edit or a reaction finds a row
+//! that has gone on, it tells nothing: the line that changed the row tells it, and who had left by
+//! then does not hear of it. A deletion is the last line of its message and always told.
+//!
 //! Each listening user has one `async-broadcast` channel that all their subscriptions share. It
 //! drops its oldest when it is full. A reader who was that slow is told so by the channel, reads on
 //! from the table at the position where it had stopped, and comes back. Nobody waits for it.
 //!
 //! The end of a session is a line of the change log too, which is how every node learns of it, and
 //! why [`verify`](crate::auth::Auth::verify) can be exact without reading the database.
+//!
+//! # Who belongs, and from when on
+//!
+//! A member's row survives leaving, and a group's members' rows survive its deletion, so deleting a
+//! group of 10,000 writes one row. So a [`Membership`](crate::conversations::Membership) is proved
+//! by two rows: a member who has not left, and a conversation that is not deleted.
+//!
+//! The hub knows who listens to what, and from which message on. It changes that at the position at
+//! which people come and go: whoever is removed hears of it and of nothing after it, whoever is
+//! added hears of that first. A subscription begins with a picture from the database, which may be
+//! older or newer than the hub; the hub remembers who came and went lately and replays it, and skips
+//! for that user what the picture contains. A slow reader gets from the change log what happened
+//! between joining, the last time, and leaving; of an earlier stay only its end is told.
+//!
+//! **Unread messages are not stored but counted**: `seq` has no gaps and whoever sends has read all
+//! before, so the count is a difference, less the deleted messages, which an index of only those
+//! counts. Moving a marker answers with the count at exactly that position: the writer counts what
+//! the database has as deleted behind the places that a batch names, and the batch adds its own.
+//!
+//! **Markers and own settings are of the conversation**, not of a domain of their own: they are
+//! columns of the member's row. What changes only for oneself goes to one's own devices; how far
+//! somebody has read goes to everybody in a small conversation, and in a large one to oneself.
 //!
 //! # Positions
 //!
@@ -98,6 +129,31 @@
 //! an incarnation; PostgreSQL's are told apart by system identifier, timeline and start time, when
 //! an engine opens. An engine that is running while PostgreSQL loses the end of its history (a
 //! restore, an asynchronous fail-over) does not notice: restart every engine after one.
+//!
+//! # Sync by cursor
+//!
+//! A page is read from the rows as they are now, never from the change log, in one snapshot that also
+//! reads the head. The head is written in the transaction of every change and locked first, so a
+//! snapshot with the head `h` has exactly the changes up to `h`: nothing that commits late can be
+//! skipped, on either database.
+//!
+//! A run goes from the client's position to the head of its first page, through the user's
+//! conversations in the order of their ids. That order can not change, so what a page has passed
+//! needs no second look: a row that changes behind it gets a position beyond the run and belongs to
+//! the next one. All that a run needs to go on is in its token, so any node can answer the next page,
+//! and the server keeps nothing.
+//!
+//! Of a conversation with very many new messages a page has the newest and declares the rest as a
+//! gap. How many are new is not counted: `seq` and the position of sending rise together, so the
+//! first new message is found by halving. What changed among the messages that the client has is read
+//! from the index of changed messages.
+//!
+//! A token names every position that the client may know something of. Each is compared with the
+//! fences, so a client that saw the end of a history which a restore took back is told, before it
+//! mixes two histories. What else carries versions (history) is stamped, for the same comparison.
+//!
+//! A first page walks by the newest message instead, since that is what people look at; the token
+//! carries the ids of these conversations (32 at the most), and the walk passes them by.
 //!
 //! # What is deliberately missing
 //!

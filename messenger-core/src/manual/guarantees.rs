@@ -7,6 +7,8 @@
 //! | … and a power loss | [`Durability::Full`](crate::Durability), a disk that honours a flush | that the connection is set so, as `health` reports: `engine/opening.rs` |
 //! | A send is stored at most once for each sender and client id, for ever | | `engine/races.rs`, `engine/several_processes.rs` |
 //! | Every repeat of a send gets the first message | | same |
+//! | A change under a [`ClientWriteId`](crate::ClientWriteId) takes place at most once, whatever came in between | not the answer is kept: a repeat gets the message as it is by then | `engine/message_changes.rs` |
+//! | A deleted message leaves nothing but its place, its sender and its times | copies that clients have made | `engine/message_changes.rs` |
 //! | `seq` is 1, 2, 3, … in each conversation, without gaps or repeats | after crashes and refusals too | every suite that reads a history |
 //! | One sender's messages keep the order in which they were acknowledged | concurrent sends: any order | `engine/races.rs` |
 //! | A pair of people has one direct conversation | | `engine/races.rs`, `engine/several_processes.rs` |
@@ -17,6 +19,11 @@
 //! | A slow reader of events costs nobody else anything; heavy reading does not hold up live events | | `engine/live.rs`, `write/writer.rs` |
 //! | A session that has ended works nowhere: not on its own node at once, not on others after a look at the change log | the look is every 200 ms | `engine/live.rs`, `engine/several_processes.rs` |
 //! | Whoever does not belong to a conversation can not tell that it exists | | `engine/hosts.rs` |
+//! | A deleted group is like one that never was | | `engine/groups.rs` |
+//! | Whoever is removed from a group hears of it and of nothing after it, and whoever comes back sees what its policy shows | what a slow reader missed of an earlier stay is not replayed | `engine/groups.rs`, `engine/live.rs` |
+//! | A group has an owner while somebody belongs to it, and is counted well under any race | | `engine/races.rs`, `engine/groups.rs` |
+//! | Unread messages are counted exactly | | `engine/groups.rs` |
+//! | A write repeated under its client's id changes nothing, for ever | writes that take a [`ClientWriteId`](crate::ClientWriteId) | `engine/groups.rs` |
 //! | What can grow has a bound, and reaching it is a typed error or a declared cut | see [`Limits`](crate::Limits) | `engine/limits.rs` |
 //!
 //! **Not promised**: an order between conversations; secrecy from whoever operates the database;

@@ -1,6 +1,9 @@
-//! What a message says and what its sender calls it: parsed once, valid ever after.
+//! What a message says, what its sender calls it, what the host notes about it and how people
+//! react to it: parsed once, valid ever after.
 
 use std::fmt;
+
+use serde_json::{Map, Value};
 
 use crate::error::Invalid;
 use crate::limits::Limits;
@@ -87,6 +90,82 @@ impl fmt::Display for ClientMessageId {
     }
 }
 
+/// The host's own facts about a message: a JSON object of up to [`Limits::metadata_bytes_max`]
+/// bytes.
+///
+/// Kept without white space between its parts, and otherwise not looked at. `Debug` shows only its
+/// length.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Metadata(String);
+
+impl Metadata {
+    /// Takes a JSON object, as text.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`]: it is no JSON object, or too long.
+    pub fn parse(json: &str, limits: &Limits) -> Result<Self, Invalid> {
+        let object: Map<String, Value> = serde_json::from_str(json)
+            .map_err(|_| Invalid::new("metadata", "must be a JSON object"))?;
+        let text = Value::Object(object).to_string();
+        let most = limits.metadata_bytes_max;
+        if text.len() > most {
+            let rule = format!("must be at most {most} bytes");
+            return Err(Invalid::new("metadata", rule));
+        }
+        Ok(Self(text))
+    }
+
+    /// Returns the JSON.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Metadata({} bytes)", self.0.len())
+    }
+}
+
+/// One way to react to a message: an emoji or a short word of 1 to
+/// [`Limits::reaction_bytes_max`] bytes, without white space and control characters.
+///
+/// Two spellings are two reactions: nothing is normalised.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reaction(String);
+
+impl Reaction {
+    /// Takes an emoji or a word.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`]: it is empty or too long, or contains white space or control characters.
+    pub fn parse(text: &str, limits: &Limits) -> Result<Self, Invalid> {
+        let most = limits.reaction_bytes_max;
+        if text.is_empty() || text.len() > most {
+            let rule = format!("must be 1 to {most} bytes");
+            return Err(Invalid::new("emoji", rule));
+        }
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            let rule = "must not contain white space or control characters";
+            return Err(Invalid::new("emoji", rule));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Returns the emoji or the word.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Reaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The beginning of a text, up to 280 characters.
 pub(super) fn preview(text: &str) -> &str {
     match text.char_indices().nth(PREVIEW_CHARS_MAX) {
@@ -118,6 +197,38 @@ mod tests {
                 good,
                 "{length}"
             );
+        }
+    }
+
+    #[test]
+    fn metadata_is_an_object_of_bounded_length_without_white_space() {
+        let limits = Limits::default();
+        let parse = |json: &str| Metadata::parse(json, &limits);
+
+        let kept = parse(" { \"order\" : [ 7, \"\\u0000\" ] } ").expect("an object");
+        assert_eq!(kept.as_str(), r#"{"order":[7,"\u0000"]}"#);
+        for wrong in ["", "[]", "7", "null", "\"{}\"", "{", "{} {}", "{1:2}"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        let of_bytes = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - 8));
+        assert!(parse(&of_bytes(4_096)).is_ok());
+        assert!(parse(&of_bytes(4_097)).is_err());
+    }
+
+    #[test]
+    fn a_reaction_has_1_to_64_bytes_and_no_white_space() {
+        let limits = Limits::default();
+
+        for good in [
+            "\u{1f44d}",
+            "\u{1f469}\u{200d}\u{1f467}",
+            "+1",
+            &"x".repeat(64),
+        ] {
+            assert!(Reaction::parse(good, &limits).is_ok(), "{good}");
+        }
+        for wrong in ["", " ", "a b", "a\0", "\n", "\u{a0}", &"x".repeat(65)] {
+            assert!(Reaction::parse(wrong, &limits).is_err(), "{wrong:?}");
         }
     }
 

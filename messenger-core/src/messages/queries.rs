@@ -1,97 +1,222 @@
 //! What is read about messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use sea_orm::sea_query::ExprTrait;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, QueryFilter,
-    QueryOrder, QuerySelect, Statement, Value,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Value,
 };
 use uuid::Uuid;
 
-use super::Message;
-use crate::conversations::Membership;
-use crate::error::Result;
-use crate::ids::Seq;
-use crate::store::Store;
-use crate::store::entity::message;
+use super::{Between, History, Message, Reacted, Reaction};
+use crate::clock::Timestamp;
+use crate::conversations::{self, Membership};
+use crate::error::{Error, Result};
+use crate::ids::{MessageId, UserId};
+use crate::store::entity::{message, reaction};
+use crate::store::windows::{self, Window};
+use crate::store::{IDS_PER_STATEMENT, fence, statement};
 
-/// Conversations in one statement of [`windows`].
-const WINDOWS_PER_STATEMENT: usize = 500;
-
-/// Messages of a conversation after a sequence number, ascending.
-pub(super) async fn page_after(
-    store: &Store,
+/// Messages between two sequence numbers that a member may see, ascending: the last ones before
+/// an end, else the first.
+pub(super) async fn history(
+    db: &impl ConnectionTrait,
     membership: &Membership,
-    after: Seq,
+    between: Between,
     limit: u32,
-) -> Result<Vec<Message>> {
-    let rows = message::Entity::find()
+) -> Result<History> {
+    let head = fence::head(db).await?;
+    let (conversation, user) = (membership.conversation_id(), membership.user_id());
+    let membership = conversations::queries::membership(db, conversation, user).await?;
+    let mut query = message::Entity::find()
         .filter(message::Column::ConversationId.eq(membership.conversation_id().as_uuid()))
-        .filter(message::Column::Seq.gt(after.get()))
         .filter(message::Column::Seq.gte(membership.visible_from().get()))
-        .order_by_asc(message::Column::Seq)
-        .limit(u64::from(limit))
-        .all(&store.read())
-        .await?;
-    Ok(rows.into_iter().map(Message::from).collect())
+        // One more tells whether there are more.
+        .limit(u64::from(limit) + 1);
+    if let Some(after) = between.after {
+        query = query.filter(message::Column::Seq.gt(after.get()));
+    }
+    query = match between.before {
+        Some(before) => query
+            .filter(message::Column::Seq.lt(before.get()))
+            .order_by_desc(message::Column::Seq),
+        None => query.order_by_asc(message::Column::Seq),
+    };
+    let mut rows = query.all(db).await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = rows.len() > limit;
+    rows.truncate(limit);
+    if between.before.is_some() {
+        rows.reverse();
+    }
+    let mut messages: Vec<Message> = rows.into_iter().map(Message::from).collect();
+    mark_mine(db, user, &mut messages).await?;
+    Ok(History {
+        messages,
+        has_more,
+        stamp: fence::stamp(&head),
+        membership_version: membership.version(),
+    })
 }
 
-/// A stretch of a conversation, both ends included.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Window {
-    pub(crate) conversation: Uuid,
-    pub(crate) first: i64,
-    pub(crate) last: i64,
+/// A message of a conversation, if the member may see it.
+pub(super) async fn find_one(
+    db: &impl ConnectionTrait,
+    membership: &Membership,
+    id: MessageId,
+) -> Result<Option<Message>> {
+    let row = message::Entity::find_by_id(id.as_uuid())
+        .filter(message::Column::ConversationId.eq(membership.conversation_id().as_uuid()))
+        .filter(message::Column::Seq.gte(membership.visible_from().get()))
+        .one(db)
+        .await?;
+    Ok(row.map(Message::from))
+}
+
+/// Who reacts to a message and how, after somebody's reaction.
+pub(super) async fn reactions_after(
+    db: &impl ConnectionTrait,
+    message: MessageId,
+    after: Option<(UserId, &Reaction)>,
+    limit: u32,
+) -> Result<Vec<Reacted>> {
+    let mut query = reaction::Entity::find()
+        .filter(reaction::Column::MessageId.eq(message.as_uuid()))
+        .order_by_asc(reaction::Column::UserId)
+        .order_by_asc(reaction::Column::Emoji)
+        .limit(u64::from(limit));
+    if let Some((user, last)) = after {
+        let of_others = reaction::Column::UserId.gt(user.as_uuid());
+        let of_them = reaction::Column::UserId.eq(user.as_uuid());
+        let others = reaction::Column::Emoji.gt(last.as_str());
+        query = query.filter(of_others.or(of_them.and(others)));
+    }
+    let rows = query.all(db).await?;
+    let reacted = rows.into_iter().map(|row| Reacted {
+        user_id: row.user_id.into(),
+        emoji: row.emoji,
+        created_at: Timestamp::from_micros(row.created_at),
+    });
+    Ok(reacted.collect())
+}
+
+/// Marks the reactions of messages that are a user's own.
+pub(crate) async fn mark_mine(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    messages: &mut [Message],
+) -> Result<()> {
+    let with_reactions: Vec<Uuid> = messages
+        .iter()
+        .filter(|message| !message.reactions.is_empty())
+        .map(|message| message.id.as_uuid())
+        .collect();
+    let mut mine = HashSet::new();
+    for some in with_reactions.chunks(IDS_PER_STATEMENT) {
+        let rows = reaction::Entity::find()
+            .filter(reaction::Column::MessageId.is_in(some.iter().copied()))
+            .filter(reaction::Column::UserId.eq(user.as_uuid()))
+            .all(db)
+            .await?;
+        mine.extend(rows.into_iter().map(|row| (row.message_id, row.emoji)));
+    }
+    if mine.is_empty() {
+        return Ok(());
+    }
+    for message in messages {
+        let id = message.id.as_uuid();
+        for reactions in &mut message.reactions {
+            reactions.mine = mine.contains(&(id, reactions.emoji.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The messages of several stretches, ordered by conversation and sequence number. Sequence
 /// numbers have no gaps, so a stretch says how many rows it has.
-pub(crate) async fn windows(
+pub(crate) async fn within(
     db: &impl ConnectionTrait,
-    windows: &[Window],
+    stretches: &[Window],
 ) -> Result<BTreeMap<Uuid, Vec<Message>>> {
     let mut found: BTreeMap<Uuid, Vec<Message>> = BTreeMap::new();
-    let backend = db.get_database_backend();
-    let columns: Vec<String> = message::Column::iter()
-        .map(|column| format!("m.{}", column.as_str()))
-        .collect();
-    let columns = columns.join(", ");
-    for some in windows.chunks(WINDOWS_PER_STATEMENT) {
-        let mut places = Vec::with_capacity(some.len());
-        let mut values: Vec<Value> = Vec::with_capacity(3 * some.len());
-        for (i, window) in some.iter().enumerate() {
-            places.push(match backend {
-                DbBackend::Postgres => format!(
-                    "(${}::uuid, ${}::bigint, ${}::bigint)",
-                    3 * i + 1,
-                    3 * i + 2,
-                    3 * i + 3
-                ),
-                _ => "(?, ?, ?)".to_owned(),
-            });
-            values.extend([
-                window.conversation.into(),
-                window.first.into(),
-                window.last.into(),
-            ]);
-        }
-        let sql = format!(
-            "SELECT {columns} FROM (VALUES {}) AS w CROSS JOIN messages AS m \
-             WHERE m.conversation_id = w.column1 AND m.seq >= w.column2 AND m.seq <= w.column3 \
-             ORDER BY m.conversation_id, m.seq",
-            places.join(", ")
-        );
-        let statement = Statement::from_sql_and_values(backend, sql, values);
-        for row in message::Entity::find()
-            .from_raw_sql(statement)
-            .all(db)
-            .await?
-        {
-            found
-                .entry(row.conversation_id)
-                .or_default()
-                .push(row.into());
-        }
+    for row in windows::rows(db, stretches).await? {
+        found
+            .entry(row.conversation_id)
+            .or_default()
+            .push(row.into());
     }
     Ok(found)
+}
+
+/// What is asked about changed messages of a conversation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Edits {
+    pub(crate) conversation: Uuid,
+    /// Those that changed after this position.
+    pub(crate) after: i64,
+    pub(crate) visible_from: i64,
+    /// But none of this stretch, both ends included.
+    pub(crate) without: (i64, i64),
+}
+
+/// The messages that have changed since they were sent, up to a position, ordered by conversation
+/// and change: the first `limit` of them.
+pub(crate) async fn edited(
+    db: &impl ConnectionTrait,
+    edits: &[Edits],
+    upto: i64,
+    limit: usize,
+) -> Result<Vec<message::Model>> {
+    if edits.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut values: Vec<Value> = Vec::with_capacity(5 * edits.len() + 2);
+    for edit in edits {
+        values.extend([
+            Value::from(edit.conversation),
+            edit.after.into(),
+            edit.visible_from.into(),
+            edit.without.0.into(),
+            edit.without.1.into(),
+        ]);
+    }
+    values.push(upto.into());
+    values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
+    // PostgreSQL takes the types of the columns from the first row.
+    let first = match db.get_database_backend() {
+        DbBackend::Postgres => "(?::uuid, ?::bigint, ?::bigint, ?::bigint, ?::bigint)",
+        _ => "(?, ?, ?, ?, ?)",
+    };
+    let places = [first]
+        .into_iter()
+        .chain(vec!["(?, ?, ?, ?, ?)"; edits.len() - 1]);
+    let sql = format!(
+        "SELECT {} FROM (VALUES {}) AS w CROSS JOIN messages AS m \
+         WHERE m.conversation_id = w.column1 AND m.changed_pos > w.column2 \
+         AND m.changed_pos <= ? AND m.changed_pos > m.created_pos AND m.seq >= w.column3 \
+         AND NOT (m.seq >= w.column4 AND m.seq <= w.column5) \
+         ORDER BY m.conversation_id, m.changed_pos LIMIT ?",
+        windows::columns(),
+        places.collect::<Vec<_>>().join(", ")
+    );
+    let rows = message::Entity::find().from_raw_sql(statement(db, &sql, values));
+    Ok(rows.all(db).await?)
+}
+
+/// The position at which a message was sent.
+pub(crate) async fn created_pos(
+    db: &impl ConnectionTrait,
+    conversation: Uuid,
+    seq: i64,
+) -> Result<i64> {
+    let row = message::Entity::find()
+        .select_only()
+        .column(message::Column::CreatedPos)
+        .filter(message::Column::ConversationId.eq(conversation))
+        .filter(message::Column::Seq.eq(seq))
+        .into_tuple()
+        .one(db)
+        .await?;
+    row.ok_or_else(|| Error::Internal(format!("message {seq} of {conversation} is missing")))
 }

@@ -10,6 +10,8 @@ use sea_orm::{
 
 use super::entity::{fence, head};
 use crate::clock;
+use crate::error::{Error, Result};
+use crate::ids::{Position, Stamp};
 
 /// The shard of everything, until there are several.
 pub(crate) const SHARD: i16 = 0;
@@ -78,6 +80,54 @@ pub(super) async fn start(db: &DatabaseTransaction, backend: DbBackend) -> Resul
             .await?;
     }
     Ok(())
+}
+
+/// The head of the change log. Read in a snapshot, it says which changes the snapshot has: all up to
+/// it, and no other.
+pub(crate) async fn head(db: &impl ConnectionTrait) -> Result<head::Model> {
+    let row = head::Entity::find_by_id(SHARD).one(db).await?;
+    row.ok_or_else(|| Error::Internal("the change log has no head".to_owned()))
+}
+
+/// The stamp of what is read in a snapshot that has this head.
+pub(crate) fn stamp(head: &head::Model) -> Stamp {
+    Stamp {
+        shard: SHARD,
+        fence: Position::stored(head.fence_start),
+        as_of: Position::stored(head.pos),
+    }
+}
+
+/// Whether a position was really issued in this history, up to its head.
+pub(crate) async fn is_valid(
+    db: &impl ConnectionTrait,
+    head: &head::Model,
+    position: i64,
+) -> Result<bool> {
+    if position == 0 || (head.fence_start..=head.pos).contains(&position) {
+        return Ok(true);
+    }
+    if position > head.pos {
+        return Ok(false);
+    }
+    // Older ones are few: one for each start of the database.
+    let fences = fence::Entity::find()
+        .filter(fence::Column::Shard.eq(SHARD))
+        .filter(fence::Column::StartPos.lte(head.fence_start));
+    let began = fences
+        .clone()
+        .filter(fence::Column::StartPos.lte(position))
+        .order_by_desc(fence::Column::StartPos)
+        .one(db)
+        .await?;
+    let issued = began.is_some_and(|began| began.end_pos.is_none_or(|end| position <= end));
+    // Whoever restores a copy by command declares everything before it void.
+    let restored = fences
+        .filter(fence::Column::StartPos.gt(position))
+        .filter(fence::Column::Clean.eq(false))
+        .one(db)
+        .await?;
+    Ok(issued && restored.is_none())
 }
 
 /// What distinguishes this life of the database from every other.

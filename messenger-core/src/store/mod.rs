@@ -5,9 +5,10 @@
 
 pub(crate) mod entity;
 mod error;
-mod fence;
+pub(crate) mod fence;
 pub(crate) mod rows;
 mod url;
+pub(crate) mod windows;
 
 use std::fs::OpenOptions;
 use std::future::Future;
@@ -17,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 pub(crate) use error::is_constraint;
 pub(crate) use fence::SHARD;
 use migration::{Migrator, MigratorTrait};
@@ -24,7 +27,7 @@ use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
     DbBackend, DbErr, EntityTrait, IsolationLevel, SqliteTransactionMode, Statement,
-    TransactionOptions, TransactionTrait,
+    TransactionOptions, TransactionTrait, Value,
 };
 use tokio::sync::Mutex;
 pub(crate) use url::Target;
@@ -64,6 +67,8 @@ const POSTGRES_IDLE_TEST: Duration = Duration::from_secs(1);
 const STATEMENTS_CACHED: usize = 512;
 /// The name under which the deployment's id is kept.
 const DEPLOYMENT: &str = "deployment";
+/// The name under which the key is kept that authenticates cursors.
+const CURSOR_KEY: &str = "cursor_key";
 
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -80,6 +85,8 @@ pub(crate) struct Store {
     log_bound: AtomicU64,
     /// Distinguishes this database from every other, in ids that are derived from positions.
     pub(crate) deployment: Uuid,
+    /// Authenticates cursors.
+    pub(crate) cursor_key: Vec<u8>,
     pub(crate) schema_version: String,
 }
 
@@ -97,7 +104,7 @@ impl Store {
         let write = connect(target, durability, Access::Write, limits).await?;
         let backend = write.get_database_backend();
         let schema_version = migrate(&write, backend).await?;
-        let deployment = deployment(&write).await?;
+        let (deployment, cursor_key) = deployment(&write).await?;
         let read = connect(target, durability, Access::Read, limits).await?;
         let follow = connect(target, durability, Access::Follow, limits).await?;
         let durability = actual_durability(&write, durability).await?;
@@ -111,6 +118,7 @@ impl Store {
             backend,
             log_bound: AtomicU64::new(0),
             deployment,
+            cursor_key,
             schema_version,
         })
     }
@@ -308,6 +316,26 @@ impl Store {
             close(write).await;
         }
     }
+}
+
+/// A statement whose values stand as `?` in its text, on either database.
+pub(crate) fn statement(
+    db: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Statement {
+    let backend = db.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return Statement::from_sql_and_values(backend, sql, values);
+    }
+    let mut text = String::with_capacity(sql.len() + 64);
+    for (place, part) in sql.split('?').enumerate() {
+        if place > 0 {
+            text.push_str(&format!("${place}"));
+        }
+        text.push_str(part);
+    }
+    Statement::from_sql_and_values(backend, text, values)
 }
 
 async fn close(pool: &DatabaseConnection) {
@@ -547,32 +575,37 @@ async fn refuse_foreign(db: &DatabaseTransaction, backend: DbBackend) -> Result<
     Ok(())
 }
 
-/// Reads the deployment's id, making it at the first start.
-async fn deployment(db: &DatabaseConnection) -> Result<Uuid> {
+/// Reads the deployment's id and the key of its cursors, making them at the first start.
+async fn deployment(db: &DatabaseConnection) -> Result<(Uuid, Vec<u8>)> {
     let transaction = begin_write(db).await?;
-    let found = meta::Entity::find_by_id(DEPLOYMENT)
-        .one(&transaction)
-        .await?;
-    let deployment = match found {
-        Some(row) => row.value.parse().map_err(|_| {
-            Error::Setup(
-                "the deployment's id in sync_meta is damaged".to_owned(),
-                None,
-            )
-        })?,
-        None => {
-            let fresh = Uuid::now_v7();
-            let row = meta::Model {
-                key: DEPLOYMENT.to_owned(),
-                value: fresh.to_string(),
-            };
-            meta::Entity::insert(meta::ActiveModel::from(row))
-                .on_conflict_do_nothing()
-                .exec_without_returning(&transaction)
-                .await?;
-            fresh
-        }
-    };
+    let id = fact(&transaction, DEPLOYMENT, Uuid::now_v7().to_string()).await?;
+    let mut random = [0_u8; 32];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::Internal(format!("there is no randomness: {error}")))?;
+    let key = fact(&transaction, CURSOR_KEY, BASE64_STANDARD.encode(random)).await?;
     transaction.commit().await?;
-    Ok(deployment)
+    let damaged = |name| Error::Setup(format!("{name} in the table sync_meta is damaged"), None);
+    let id = id.parse().map_err(|_| damaged(DEPLOYMENT))?;
+    let key = BASE64_STANDARD
+        .decode(key)
+        .map_err(|_| damaged(CURSOR_KEY))?;
+    Ok((id, key))
+}
+
+/// Reads a fact about the deployment, which is `fresh` if nobody knows it yet.
+async fn fact(db: &DatabaseTransaction, key: &str, fresh: String) -> Result<String> {
+    if let Some(row) = meta::Entity::find_by_id(key).one(db).await? {
+        return Ok(row.value);
+    }
+    let row = meta::Model {
+        key: key.to_owned(),
+        value: fresh,
+    };
+    meta::Entity::insert(meta::ActiveModel::from(row))
+        .on_conflict_do_nothing()
+        .exec_without_returning(db)
+        .await?;
+    let row = meta::Entity::find_by_id(key).one(db).await?;
+    row.map(|row| row.value)
+        .ok_or_else(|| Error::Internal(format!("{key} was not stored")))
 }

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use sea_orm::{
     ColumnTrait, ColumnType, ConnectionTrait, DbBackend, DbErr, EntityTrait, IdenStatic, Iterable,
-    ModelTrait, Statement, Value,
+    ModelTrait, QueryResult, Statement, Value,
 };
 
 /// Rows in one statement: 256 rows of 19 columns are well below the 32,766 values that SQLite
@@ -108,6 +108,48 @@ impl Rows {
         Ok(found)
     }
 
+    /// Counts, for each key, the rows that equal it in all key columns but the last, in which they
+    /// are greater. Gives the key's columns and then the count, in no particular order.
+    pub(crate) async fn count_beyond<E: EntityTrait>(
+        &mut self,
+        db: &impl ConnectionTrait,
+        shape: &Shape<E>,
+        keys: &[Vec<Value>],
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        let backend = self.backend;
+        let mut counts = Vec::with_capacity(keys.len());
+        for block in keys.chunks(BLOCK_ROWS_MAX) {
+            let size = block_rows(block.len());
+            let text = self.texts.entry((shape.name, size, 0)).or_insert_with(|| {
+                let mut text = String::from("SELECT k.column1");
+                for place in 2..=shape.key.len() {
+                    let _ = write!(text, ", k.column{place}");
+                }
+                let _ = write!(
+                    text,
+                    ", (SELECT count(*) FROM {} AS t WHERE ",
+                    E::default().table_name()
+                );
+                if let Some((last, equal)) = shape.key.split_last() {
+                    push_match::<E>(&mut text, "t", "k", equal);
+                    let place = shape.key.len();
+                    let _ = write!(text, " AND t.{} > k.column{place}", last.as_str());
+                }
+                if let Some(only) = shape.only {
+                    let _ = write!(text, " AND {only}");
+                }
+                text.push_str(") FROM (");
+                push_values(&mut text, backend, &types(shape.key), size);
+                text.push_str(") AS k");
+                text
+            });
+            let values = padded(block, size).flatten().cloned();
+            let statement = Statement::from_sql_and_values(backend, text.as_str(), values);
+            counts.append(&mut db.query_all_raw(statement).await?);
+        }
+        Ok(counts)
+    }
+
     /// Inserts rows. Columns in which none of a block has a value are not named.
     pub(crate) async fn insert<E: EntityTrait>(
         &mut self,
@@ -181,6 +223,32 @@ impl Rows {
             written += db.execute_raw(statement).await?.rows_affected();
         }
         Ok(written)
+    }
+
+    /// Deletes rows by the shape's key columns.
+    pub(crate) async fn delete<E: EntityTrait>(
+        &mut self,
+        db: &impl ConnectionTrait,
+        shape: &Shape<E>,
+        rows: &[&E::Model],
+    ) -> Result<(), DbErr> {
+        let backend = self.backend;
+        for block in rows.chunks(BLOCK_ROWS_MAX) {
+            let size = block_rows(block.len());
+            let text = self.texts.entry((shape.name, size, 0)).or_insert_with(|| {
+                let mut text = format!("DELETE FROM {} WHERE (", E::default().table_name());
+                push_names::<E>(&mut text, shape.key);
+                text.push_str(") IN (");
+                push_values(&mut text, backend, &types(shape.key), size);
+                text.push(')');
+                text
+            });
+            let values =
+                padded(block, size).flat_map(|row| shape.key.iter().map(|column| row.get(*column)));
+            let statement = Statement::from_sql_and_values(backend, text.as_str(), values);
+            db.execute_raw(statement).await?;
+        }
+        Ok(())
     }
 }
 

@@ -5,21 +5,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use super::{Bootstrap, Changes};
+use super::cursor::Token;
+use super::{Bootstrap, Changes, Gap};
 use crate::conversations::{self, Conversation};
 use crate::error::{Error, Result};
 use crate::ids::{ConversationId, Seq, UserId};
 use crate::limits::Limits;
 use crate::messages::Message;
-use crate::messages::queries::{Window, windows};
+use crate::messages::queries::{mark_mine, within};
+use crate::store::fence;
+use crate::store::windows::Window;
 use crate::users::{self, User};
 
 pub(super) async fn bootstrap(
     db: &impl ConnectionTrait,
     user: UserId,
+    key: &[u8],
     limits: &Limits,
 ) -> Result<Bootstrap> {
-    let conversations = conversations::queries::list(db, user).await?;
+    let head = fence::head(db).await?;
+    let conversations = conversations::queries::list(db, user, limits).await?;
     let share = match u32::try_from(conversations.len()) {
         Ok(0) => 0,
         Ok(count) => (limits.bootstrap_messages_max / count).max(1),
@@ -28,12 +33,14 @@ pub(super) async fn bootstrap(
     let each = i64::from(share.min(limits.bootstrap_messages_per_conversation_max));
     let newest: Vec<Window> = conversations
         .iter()
-        .filter(|conversation| conversation.last_seq > Seq::ZERO)
+        .filter(|conversation| conversation.last_seq >= conversation.own.visible_from)
         .map(|conversation| Window {
             conversation: conversation.id.as_uuid(),
-            first: (conversation.last_seq.get() - each + 1).max(1),
+            first: (conversation.last_seq.get() - each + 1)
+                .max(conversation.own.visible_from.get()),
             last: conversation.last_seq.get(),
         })
+        .filter(|window| window.first <= window.last)
         .collect();
     let (mut recent_messages, read) = read(db, &newest, limits).await?;
     // Conversations come newest first, so the quiet ones have to do with less.
@@ -44,8 +51,31 @@ pub(super) async fn bootstrap(
             ..*window
         })
         .collect();
-    recent_messages.extend(windows(db, &last_only).await?.into_values().flatten());
+    recent_messages.extend(within(db, &last_only).await?.into_values().flatten());
+    let stamp = fence::stamp(&head);
+    let first: BTreeMap<Uuid, i64> = newest[..read]
+        .iter()
+        .chain(&last_only)
+        .map(|window| (window.conversation, window.first))
+        .collect();
+    let gaps = conversations.iter().filter_map(|conversation| {
+        let first = *first.get(&conversation.id.as_uuid())?;
+        let visible_from = conversation.own.visible_from;
+        (first > visible_from.get()).then_some(Gap {
+            conversation_id: conversation.id,
+            first: visible_from,
+            last: Seq::stored(first - 1),
+            as_of: stamp.as_of,
+        })
+    });
+    let gaps = gaps.collect();
+    let next = Token {
+        pos: head.pos,
+        at: head.pos,
+        run: None,
+    };
     recent_messages.sort_by_key(|message| (message.conversation_id, message.seq));
+    mark_mine(db, user, &mut recent_messages).await?;
     let users = everybody(db, user, &conversations, &recent_messages).await?;
     let me = users.iter().find(|known| known.id == user).cloned();
     Ok(Bootstrap {
@@ -53,6 +83,9 @@ pub(super) async fn bootstrap(
         users,
         conversations,
         recent_messages,
+        gaps,
+        stamp,
+        next: next.seal(key, user),
     })
 }
 
@@ -62,7 +95,7 @@ pub(super) async fn changes(
     after: &BTreeMap<ConversationId, Seq>,
     limits: &Limits,
 ) -> Result<Changes> {
-    let conversations = conversations::queries::list(db, user).await?;
+    let conversations = conversations::queries::list(db, user, limits).await?;
     let mut room = i64::from(limits.changes_messages_max);
     let mut has_more = false;
     let mut next_after_seq = BTreeMap::new();
@@ -73,7 +106,8 @@ pub(super) async fn changes(
             .get(&conversation.id)
             .copied()
             .unwrap_or(Seq::ZERO)
-            .get();
+            .get()
+            .max(conversation.own.visible_from.get() - 1);
         let count = (last - known)
             .clamp(0, i64::from(limits.changes_messages_per_conversation_max))
             .min(room);
@@ -95,8 +129,12 @@ pub(super) async fn changes(
         next_after_seq.insert(unread.conversation.into(), known);
     }
     messages.sort_by_key(|message| (message.conversation_id, message.seq));
+    mark_mine(db, user, &mut messages).await?;
     let users = everybody(db, user, &conversations, &messages).await?;
+    let mine: BTreeSet<ConversationId> = conversations.iter().map(|it| it.id).collect();
+    let not_member = after.keys().filter(|id| !mine.contains(id));
     Ok(Changes {
+        not_member: not_member.copied().collect(),
         users,
         conversations,
         messages,
@@ -123,8 +161,8 @@ async fn read(
         let fitting = (limits.sync_bytes_max - bytes) * done / bytes.max(1);
         let count = fitting.clamp(WINDOWS_AT_FIRST, WINDOWS_AT_ONCE);
         let some = &wanted[done..wanted.len().min(done + count)];
-        for message in windows(db, some).await?.into_values().flatten() {
-            bytes += message.content.len();
+        for message in within(db, some).await?.into_values().flatten() {
+            bytes += message.bytes();
             messages.push(message);
         }
         done += some.len();
@@ -142,7 +180,8 @@ async fn everybody(
 ) -> Result<Vec<User>> {
     let members = conversations
         .iter()
-        .flat_map(|conversation| &conversation.members);
+        .flat_map(|conversation| &conversation.members)
+        .map(|member| &member.user);
     let mut known: BTreeMap<UserId, User> = members.map(|user| (user.id, user.clone())).collect();
     let named = messages.iter().map(|message| message.sender_id).chain([me]);
     let missing: BTreeSet<Uuid> = named

@@ -136,6 +136,7 @@ impl User {
             password_hash,
             created_at: batch.now().as_micros(),
             changed_pos: position.get(),
+            deleted_at: None,
         };
         let user = Self::from(&row);
         batch.insert_user(row);

@@ -2,8 +2,8 @@
 
 use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveEnum, ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, IdenStatic,
+    Iterable, QueryFilter, QueryOrder, QuerySelect, Value,
 };
 use uuid::Uuid;
 
@@ -11,8 +11,8 @@ use super::User;
 use crate::auth::Actor;
 use crate::error::{Error, Result};
 use crate::ids::UserId;
-use crate::store::entity::{member, user};
-use crate::store::{IDS_PER_STATEMENT, Store};
+use crate::store::entity::{conversation, member, user};
+use crate::store::{IDS_PER_STATEMENT, Store, statement};
 
 /// One user, who must exist.
 pub(super) async fn user(store: &Store, id: UserId) -> Result<User> {
@@ -56,10 +56,16 @@ pub(super) async fn search(
 pub(super) async fn acquainted(store: &Store, actor: &Actor, ids: &[UserId]) -> Result<Vec<User>> {
     let me = actor.user_id().as_uuid();
     let mut mine = Query::select();
-    mine.column(member::Column::ConversationId)
+    mine.column((member::Entity, member::Column::ConversationId))
         .from(member::Entity)
+        .inner_join(
+            conversation::Entity,
+            Expr::col((conversation::Entity, conversation::Column::Id))
+                .equals((member::Entity, member::Column::ConversationId)),
+        )
         .and_where(member::Column::UserId.eq(me))
-        .and_where(member::Column::State.eq(member::State::Joined));
+        .and_where(member::Column::State.eq(member::State::Joined))
+        .and_where(conversation::Column::State.eq(conversation::State::Open));
     let mut shared = Query::select();
     shared
         .column(member::Column::UserId)
@@ -99,4 +105,47 @@ pub(crate) async fn by_ids(
         users.extend(rows.iter().map(User::from));
     }
     Ok(users)
+}
+
+/// People whose profiles have changed after a position and who share a small conversation with a
+/// user, and the user: ordered by id, after a key, up to `limit`.
+pub(crate) async fn changed(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    from: i64,
+    key: Uuid,
+    small_members_max: u32,
+    limit: usize,
+) -> Result<Vec<User>> {
+    let columns: Vec<String> = user::Column::iter()
+        .map(|column| format!("u.{}", column.as_str()))
+        .collect();
+    let sql = format!(
+        "SELECT {} FROM users AS u WHERE u.changed_pos > ? AND u.id > ? \
+         AND (u.id = ? OR EXISTS (SELECT 1 FROM members AS mine \
+         JOIN members AS theirs ON theirs.conversation_id = mine.conversation_id \
+         JOIN conversations AS c ON c.id = mine.conversation_id \
+         WHERE mine.user_id = ? AND mine.state = ? AND theirs.user_id = u.id \
+         AND theirs.state = ? AND c.state = ? AND c.member_count <= ?)) \
+         ORDER BY u.id LIMIT ?",
+        columns.join(", ")
+    );
+    let joined: Value = member::State::Joined.to_value().into();
+    let me: Value = user.as_uuid().into();
+    let values = [
+        from.into(),
+        key.into(),
+        me.clone(),
+        me,
+        joined.clone(),
+        joined,
+        conversation::State::Open.to_value().into(),
+        i64::from(small_members_max).into(),
+        i64::try_from(limit).unwrap_or(i64::MAX).into(),
+    ];
+    let rows = user::Entity::find()
+        .from_raw_sql(statement(db, &sql, values))
+        .all(db)
+        .await?;
+    Ok(rows.iter().map(User::from).collect())
 }

@@ -11,10 +11,12 @@ use super::table::Table;
 use crate::clock::Timestamp;
 use crate::conversations::Membership;
 use crate::error::{Error, Result};
-use crate::events::{Change, Event};
-use crate::ids::{ConversationId, Position, SessionId, UserId};
+use crate::events::{Change, Event, EventKind};
+use crate::ids::{ConversationId, MessageId, Position, SessionId, UserId};
 use crate::store::SHARD;
-use crate::store::entity::{conversation, event, member, message, refresh_token, session, user};
+use crate::store::entity::{
+    client_write, conversation, event, member, message, reaction, refresh_token, session, user,
+};
 
 /// Rows in memory, the transaction's time and the positions that it gives out.
 ///
@@ -32,8 +34,17 @@ pub(crate) struct Batch {
     pub(crate) refresh_tokens: Table<Vec<u8>, refresh_token::Model>,
     pub(super) usernames: HashMap<String, Uuid>,
     pub(super) directs: HashMap<Vec<u8>, Uuid>,
+    pub(crate) messages: Table<Uuid, message::Model>,
+    /// By message, user and emoji.
+    pub(crate) reactions: Table<(Uuid, Uuid, String), reaction::Model>,
+    /// Messages that lose all their reactions.
+    pub(super) erased: Vec<Uuid>,
+    /// By the client's id and the actor.
+    pub(super) client_writes: Table<(String, Uuid), client_write::Model>,
     /// By the client's id and the sender.
-    pub(super) messages: Table<(String, Uuid), message::Model>,
+    pub(super) sent: HashMap<(String, Uuid), Uuid>,
+    /// How many messages of a conversation after a sequence number the database has as deleted.
+    pub(super) deleted_after: HashMap<(Uuid, i64), i64>,
     pub(super) events: Vec<event::Model>,
     pub(super) changes: Vec<Change>,
     pub(super) prune: Option<Prune>,
@@ -53,6 +64,11 @@ impl Batch {
             usernames: HashMap::new(),
             directs: HashMap::new(),
             messages: Table::default(),
+            reactions: Table::default(),
+            erased: Vec::new(),
+            client_writes: Table::default(),
+            sent: HashMap::new(),
+            deleted_after: HashMap::new(),
             events: Vec::new(),
             changes: Vec::new(),
             prune: None,
@@ -97,6 +113,11 @@ impl Batch {
         self.sessions.clear();
         self.refresh_tokens.clear();
         self.messages.clear();
+        self.reactions.clear();
+        self.erased.clear();
+        self.client_writes.clear();
+        self.sent.clear();
+        self.deleted_after.clear();
         self.events.clear();
         self.prune = None;
     }
@@ -128,8 +149,7 @@ impl Batch {
             user_id: refs.user.map(UserId::as_uuid),
             actor_id: refs.actor.map(UserId::as_uuid),
             seq: refs.seq,
-            aux: (!refs.aux.is_empty())
-                .then(|| refs.aux.iter().flat_map(|id| *id.as_bytes()).collect()),
+            aux: refs.packed(),
             created_at: self.now.as_micros(),
         });
     }
@@ -137,6 +157,12 @@ impl Batch {
     /// Hands to the hub, after the commit, what the change log says in references.
     pub(crate) fn announce(&mut self, change: Change) {
         self.changes.push(change);
+    }
+
+    /// The event of what happens at a position, to announce.
+    pub(crate) fn event(&self, position: Position, kind: EventKind) -> Arc<Event> {
+        let id = self.event_id(position);
+        Arc::new(Event::new(id, position, self.now, kind))
     }
 
     /// The id of the event at a position, the same on every node and at every delivery.
@@ -166,9 +192,10 @@ impl Batch {
         conversation: ConversationId,
         user: UserId,
     ) -> Result<Membership> {
-        self.members
-            .get(&(conversation.as_uuid(), user.as_uuid()))
-            .and_then(Membership::of)
+        let row = self.conversations.get(&conversation.as_uuid());
+        let member = self.members.get(&(conversation.as_uuid(), user.as_uuid()));
+        row.zip(member)
+            .and_then(|(row, member)| Membership::of(member, row))
             .ok_or(Error::ConversationNotFound)
     }
 
@@ -188,13 +215,62 @@ impl Batch {
 
     /// The message that a sender has sent under a client id.
     pub(crate) fn find_sent(&self, client_id: &str, sender: UserId) -> Option<&message::Model> {
-        self.messages.get(&(client_id.to_owned(), sender.as_uuid()))
+        let id = self.sent.get(&(client_id.to_owned(), sender.as_uuid()))?;
+        self.messages.get(id)
     }
 
     /// Adds a message.
     pub(crate) fn insert_message(&mut self, row: message::Model) {
         let key = (row.client_message_id.clone(), row.sender_id);
-        self.messages.insert(key, row);
+        self.sent.insert(key, row.id);
+        self.messages.insert(row.id, row);
+    }
+
+    /// Takes away every reaction to a message, those too that were not loaded.
+    pub(crate) fn erase_reactions(&mut self, message: MessageId) {
+        let message = message.as_uuid();
+        let here = self.reactions.rows();
+        let here: Vec<(Uuid, Uuid, String)> = here
+            .filter(|row| row.message_id == message)
+            .map(|row| (row.message_id, row.user_id, row.emoji.clone()))
+            .collect();
+        for key in &here {
+            self.reactions.remove(key);
+        }
+        self.erased.push(message);
+    }
+
+    /// How many messages a member has not read, exactly: those after the marker that may be seen,
+    /// less the deleted ones. The operation must have named the member and the marker as
+    /// [`Needs::unread`](super::Needs::unread).
+    pub(crate) fn unread(&self, row: &conversation::Model, member: &member::Model) -> u64 {
+        let after = member.last_read_seq.max(member.visible_from_seq - 1);
+        // What is not here is after all that the database has: of this transaction.
+        let stored = self.deleted_after.get(&(row.id, after));
+        // A deleted message never changes again, so a touched one was deleted here.
+        let touched = self.messages.touched();
+        let here = touched
+            .new
+            .iter()
+            .chain(&touched.changed)
+            .filter(|message| {
+                message.conversation_id == row.id
+                    && message.seq > after
+                    && message.deleted_at.is_some()
+            });
+        let here = i64::try_from(here.count()).unwrap_or(i64::MAX);
+        let unread = row.last_seq - after - stored.copied().unwrap_or(0) - here;
+        u64::try_from(unread).unwrap_or(0)
+    }
+
+    /// How many owners a group has. The operation must have named them.
+    pub(crate) fn owners(&self, conversation: ConversationId) -> usize {
+        let owners = self.members.rows().filter(|row| {
+            row.conversation_id == conversation.as_uuid()
+                && row.role == member::Role::Owner
+                && row.state == member::State::Joined
+        });
+        owners.count()
     }
 
     /// Ends sessions that have not ended yet, and announces it. Gives out one position if there
@@ -238,4 +314,109 @@ pub(crate) struct LogRefs {
     pub(crate) actor: Option<UserId>,
     pub(crate) seq: Option<i64>,
     pub(crate) aux: Vec<Uuid>,
+    /// What is no id, in place of `aux`.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl LogRefs {
+    fn packed(&self) -> Option<Vec<u8>> {
+        let ids = self.aux.iter().flat_map(|id| *id.as_bytes());
+        let packed: Vec<u8> = ids.chain(self.bytes.iter().copied()).collect();
+        (!packed.is_empty()).then_some(packed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unread_messages_are_counted_with_what_the_batch_itself_deletes() {
+        let mut batch = Batch::new(Uuid::nil());
+        let id = Uuid::now_v7();
+        let row = conversation::Model {
+            id,
+            shard: SHARD,
+            kind: conversation::Kind::Group,
+            state: conversation::State::Open,
+            created_by: id,
+            client_conversation_id: None,
+            direct_key: None,
+            title: None,
+            history_policy: conversation::HistoryPolicy::All,
+            last_seq: 6,
+            min_seq: 1,
+            member_count: 1,
+            members_pos: 0,
+            changed_pos: 0,
+            last_pos: 0,
+            last_message_at: None,
+            last_message_preview: None,
+            created_at: 0,
+            updated_at: 0,
+        };
+        let member = member::Model {
+            conversation_id: id,
+            user_id: id,
+            role: member::Role::Member,
+            state: member::State::Joined,
+            joined_pos: 0,
+            changed_pos: 0,
+            visible_from_seq: 1,
+            last_read_seq: 1,
+            read_pos: 0,
+            self_pos: 0,
+            muted_until: None,
+            pinned_at: None,
+            archived_at: None,
+            delivered_seq: 1,
+            marked_unread: false,
+        };
+        let message = |seq| message::Model {
+            id: Uuid::now_v7(),
+            conversation_id: id,
+            seq,
+            sender_id: id,
+            client_message_id: seq.to_string(),
+            kind: message::Kind::Text,
+            content: String::new(),
+            created_at: 0,
+            edited_at: None,
+            deleted_at: None,
+            reply_to: None,
+            reactions: None,
+            created_pos: 0,
+            changed_pos: 0,
+            metadata: None,
+            mentions: None,
+        };
+        assert_eq!(batch.unread(&row, &member), 5);
+
+        // Deleted before, and loaded by the way: counted by the database only.
+        batch.deleted_after.insert((id, 1), 1);
+        let deleted = message::Model {
+            deleted_at: Some(1),
+            ..message(2)
+        };
+        batch.messages.loaded(deleted.id, deleted);
+        assert_eq!(batch.unread(&row, &member), 4);
+
+        let (read, unread, new) = (message(1), message(3), message(6));
+        for stored in [&read, &unread] {
+            batch.messages.loaded(stored.id, stored.clone());
+        }
+        batch.insert_message(new.clone());
+        assert_eq!(batch.unread(&row, &member), 4);
+        for deleted in [&read, &unread, &new] {
+            if let Some(row) = batch.messages.change(&deleted.id) {
+                row.deleted_at = Some(2);
+            }
+        }
+        assert_eq!(batch.unread(&row, &member), 2);
+        let since_now = member::Model {
+            visible_from_seq: 7,
+            ..member
+        };
+        assert_eq!(batch.unread(&row, &since_now), 0);
+    }
 }

@@ -1,11 +1,14 @@
 //! Writes back what a batch has made and changed, set-at-a-time.
 
 use sea_orm::{ConnectionTrait, DbErr};
+use uuid::Uuid;
 
 use super::batch::Batch;
+use super::table::Touched;
 use crate::store::SHARD;
 use crate::store::entity::{
-    conversation, event, head, member, message, refresh_token, session, user,
+    client_write, conversation, event, head, member, message, reaction, refresh_token, session,
+    user,
 };
 use crate::store::rows::{Rows, Shape};
 
@@ -14,6 +17,7 @@ const USERS: Shape<user::Entity> = Shape::by("update users", &[user::Column::Id]
     user::Column::DisplayNameKey,
     user::Column::PasswordHash,
     user::Column::ChangedPos,
+    user::Column::DeletedAt,
 ]);
 const SESSIONS: Shape<session::Entity> =
     Shape::by("update sessions", &[session::Column::Id]).set(&[
@@ -26,8 +30,8 @@ const REFRESH_TOKENS: Shape<refresh_token::Entity> =
         refresh_token::Column::UsedAt,
         refresh_token::Column::ReplacedBy,
     ]);
-const CONVERSATIONS: Shape<conversation::Entity> =
-    Shape::by("update conversations", &[conversation::Column::Id]).set(&[
+const CONVERSATIONS_ADVANCED: Shape<conversation::Entity> =
+    Shape::by("advance conversations", &[conversation::Column::Id]).set(&[
         conversation::Column::LastSeq,
         conversation::Column::ChangedPos,
         conversation::Column::LastPos,
@@ -35,15 +39,69 @@ const CONVERSATIONS: Shape<conversation::Entity> =
         conversation::Column::LastMessagePreview,
         conversation::Column::UpdatedAt,
     ]);
-const MEMBERS: Shape<member::Entity> = Shape::by(
-    "update members",
+const CONVERSATIONS: Shape<conversation::Entity> =
+    Shape::by("update conversations", &[conversation::Column::Id]).set(&[
+        conversation::Column::State,
+        conversation::Column::Title,
+        conversation::Column::LastSeq,
+        conversation::Column::MemberCount,
+        conversation::Column::MembersPos,
+        conversation::Column::ChangedPos,
+        conversation::Column::LastPos,
+        conversation::Column::LastMessageAt,
+        conversation::Column::LastMessagePreview,
+        conversation::Column::UpdatedAt,
+    ]);
+const MEMBERS_ADVANCED: Shape<member::Entity> = Shape::by(
+    "advance members",
     &[member::Column::ConversationId, member::Column::UserId],
 )
 .set(&[
     member::Column::LastReadSeq,
     member::Column::ReadPos,
     member::Column::SelfPos,
+    member::Column::DeliveredSeq,
+    member::Column::MarkedUnread,
 ]);
+const MEMBERS: Shape<member::Entity> = Shape::by(
+    "update members",
+    &[member::Column::ConversationId, member::Column::UserId],
+)
+.set(&[
+    member::Column::Role,
+    member::Column::State,
+    member::Column::JoinedPos,
+    member::Column::ChangedPos,
+    member::Column::VisibleFromSeq,
+    member::Column::LastReadSeq,
+    member::Column::ReadPos,
+    member::Column::SelfPos,
+    member::Column::MutedUntil,
+    member::Column::PinnedAt,
+    member::Column::ArchivedAt,
+    member::Column::DeliveredSeq,
+    member::Column::MarkedUnread,
+]);
+const MESSAGES: Shape<message::Entity> =
+    Shape::by("update messages", &[message::Column::Id]).set(&[
+        message::Column::Content,
+        message::Column::EditedAt,
+        message::Column::DeletedAt,
+        message::Column::Reactions,
+        message::Column::ChangedPos,
+        message::Column::Metadata,
+        message::Column::Mentions,
+    ]);
+const REACTIONS: Shape<reaction::Entity> = Shape::by(
+    "delete reactions",
+    &[
+        reaction::Column::MessageId,
+        reaction::Column::UserId,
+        reaction::Column::Emoji,
+    ],
+);
+const REACTIONS_OF: Shape<reaction::Entity> =
+    Shape::by("erase reactions", &[reaction::Column::MessageId]);
 const HEAD: Shape<head::Entity> =
     Shape::by("update head", &[head::Column::Shard]).set(&[head::Column::Pos]);
 
@@ -53,34 +111,61 @@ pub(super) async fn flush(
     rows: &mut Rows,
     batch: &Batch,
 ) -> Result<(), DbErr> {
-    let (new, changed) = batch.users.touched();
+    let Touched { new, changed, .. } = batch.users.touched();
     rows.insert::<user::Entity>(db, "insert users", &new)
         .await?;
     rows.update(db, &USERS, &changed).await?;
 
-    let (new, changed) = batch.sessions.touched();
+    let Touched { new, changed, .. } = batch.sessions.touched();
     rows.insert::<session::Entity>(db, "insert sessions", &new)
         .await?;
     rows.update(db, &SESSIONS, &changed).await?;
 
-    let (new, changed) = batch.refresh_tokens.touched();
+    let Touched { new, changed, .. } = batch.refresh_tokens.touched();
     rows.insert::<refresh_token::Entity>(db, "insert refresh tokens", &new)
         .await?;
     rows.update(db, &REFRESH_TOKENS, &changed).await?;
 
-    let (new, changed) = batch.conversations.touched();
+    let Touched {
+        new,
+        advanced,
+        changed,
+        ..
+    } = batch.conversations.touched();
     rows.insert::<conversation::Entity>(db, "insert conversations", &new)
         .await?;
+    rows.update(db, &CONVERSATIONS_ADVANCED, &advanced).await?;
     rows.update(db, &CONVERSATIONS, &changed).await?;
 
-    let (new, changed) = batch.members.touched();
+    let Touched {
+        new,
+        advanced,
+        changed,
+        ..
+    } = batch.members.touched();
     rows.insert::<member::Entity>(db, "insert members", &new)
         .await?;
+    rows.update(db, &MEMBERS_ADVANCED, &advanced).await?;
     rows.update(db, &MEMBERS, &changed).await?;
 
-    let (new, _) = batch.messages.touched();
+    let Touched { new, changed, .. } = batch.messages.touched();
     rows.insert::<message::Entity>(db, "insert messages", &new)
         .await?;
+    rows.update(db, &MESSAGES, &changed).await?;
+
+    // A reaction that went and came back is as it was.
+    let Touched { new, gone, .. } = batch.reactions.touched();
+    rows.insert::<reaction::Entity>(db, "insert reactions", &new)
+        .await?;
+    rows.delete(db, &REACTIONS, &gone).await?;
+    let erased: Vec<reaction::Model> = batch.erased.iter().map(|id| of_message(*id)).collect();
+    let erased: Vec<&reaction::Model> = erased.iter().collect();
+    rows.delete(db, &REACTIONS_OF, &erased).await?;
+
+    let Touched { new, .. } = batch.client_writes.touched();
+    rows.insert::<client_write::Entity>(db, "insert client writes", &new)
+        .await?;
+
     let events: Vec<&event::Model> = batch.events.iter().collect();
     rows.insert::<event::Entity>(db, "insert events", &events)
         .await?;
@@ -100,5 +185,15 @@ pub(super) async fn flush(
     match &batch.prune {
         Some(prune) => prune.delete(db).await,
         None => Ok(()),
+    }
+}
+
+/// A row that stands for every reaction to a message.
+fn of_message(message_id: Uuid) -> reaction::Model {
+    reaction::Model {
+        message_id,
+        user_id: Uuid::nil(),
+        emoji: String::new(),
+        created_at: 0,
     }
 }

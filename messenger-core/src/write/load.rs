@@ -1,10 +1,15 @@
 //! Loads what a batch needs and does not have, in a few statements whatever their number.
 
+use std::collections::HashSet;
+
 use sea_orm::{ConnectionTrait, DbErr, Value};
+use uuid::Uuid;
 
 use super::batch::Batch;
 use super::needs::{Needs, direct_key};
-use crate::store::entity::{conversation, member, message, refresh_token, session, user};
+use crate::store::entity::{
+    client_write, conversation, member, message, reaction, refresh_token, session, user,
+};
 use crate::store::rows::{Rows, Shape};
 
 const USERS: Shape<user::Entity> = Shape::by("load users", &[user::Column::Id]);
@@ -25,9 +30,28 @@ const MEMBERS: Shape<member::Entity> = Shape::by(
     "load members",
     &[member::Column::ConversationId, member::Column::UserId],
 );
+const OWNERS: Shape<member::Entity> =
+    Shape::by("load owners", &[member::Column::ConversationId]).only("t.role = 3 AND t.state = 1");
+const DELETED: Shape<message::Entity> = Shape::by(
+    "count deleted messages",
+    &[message::Column::ConversationId, message::Column::Seq],
+)
+.only("t.deleted_at IS NOT NULL");
 const SENT: Shape<message::Entity> = Shape::by(
     "load messages by client id",
     &[message::Column::ClientMessageId, message::Column::SenderId],
+);
+const MESSAGES: Shape<message::Entity> = Shape::by("load messages", &[message::Column::Id]);
+const REACTIONS: Shape<reaction::Entity> = Shape::by(
+    "load reactions",
+    &[reaction::Column::MessageId, reaction::Column::UserId],
+);
+const CLIENT_WRITES: Shape<client_write::Entity> = Shape::by(
+    "load client writes",
+    &[
+        client_write::Column::ClientId,
+        client_write::Column::ActorId,
+    ],
 );
 
 /// Loads in the order in which keys lead to further keys: tokens to sessions to users, pairs of
@@ -106,11 +130,72 @@ pub(super) async fn load(
             .loaded((member.conversation_id, member.user_id), member);
     }
 
+    let owned = needs.owners_beside.iter();
+    let owned = owned
+        .filter(|key| {
+            let member = batch.members.get(key);
+            member.is_some_and(|member| member.role == member::Role::Owner)
+        })
+        .map(|(conversation, _)| *conversation);
+    let owned: HashSet<Uuid> = owned.chain(needs.owners.iter().copied()).collect();
+    let owned = owned.into_iter().map(|id| vec![id.into()]);
+    for member in rows.load(db, &OWNERS, &keys(owned)).await? {
+        batch
+            .members
+            .loaded((member.conversation_id, member.user_id), member);
+    }
+
+    // Where a member's marker is, and where it is asked to go. A place at or after the end has
+    // nothing behind it.
+    let mut places = HashSet::new();
+    for (conversation, user, seq) in &needs.unread {
+        let row = batch.conversations.get(conversation);
+        let member = batch.members.get(&(*conversation, *user));
+        let (Some(row), Some(member)) = (row, member) else {
+            continue;
+        };
+        for marker in [member.last_read_seq, *seq] {
+            let after = marker.max(member.visible_from_seq - 1);
+            if after < row.last_seq {
+                places.insert((*conversation, after));
+            }
+        }
+    }
+    let places = places.into_iter();
+    let places = places.map(|(conversation, after)| vec![conversation.into(), after.into()]);
+    for count in rows.count_beyond(db, &DELETED, &keys(places)).await? {
+        let place: (Uuid, i64) = (count.try_get_by_index(0)?, count.try_get_by_index(1)?);
+        batch
+            .deleted_after
+            .insert(place, count.try_get_by_index(2)?);
+    }
+
     let sent = needs.sent.iter();
     let sent = sent.map(|(client_id, sender)| vec![client_id.as_str().into(), (*sender).into()]);
     for message in rows.load(db, &SENT, &keys(sent)).await? {
         let key = (message.client_message_id.clone(), message.sender_id);
-        batch.messages.loaded(key, message);
+        batch.sent.insert(key, message.id);
+        batch.messages.loaded(message.id, message);
+    }
+    let messages = needs.messages.iter().map(|id| vec![(*id).into()]);
+    for message in rows.load(db, &MESSAGES, &keys(messages)).await? {
+        batch.messages.loaded(message.id, message);
+    }
+    let reactions = needs.reactions.iter();
+    let reactions = reactions.map(|(message, user)| vec![(*message).into(), (*user).into()]);
+    for reaction in rows.load(db, &REACTIONS, &keys(reactions)).await? {
+        let key = (
+            reaction.message_id,
+            reaction.user_id,
+            reaction.emoji.clone(),
+        );
+        batch.reactions.loaded(key, reaction);
+    }
+    let writes = needs.client_writes.iter();
+    let writes = writes.map(|(client_id, actor)| vec![client_id.as_str().into(), (*actor).into()]);
+    for write in rows.load(db, &CLIENT_WRITES, &keys(writes)).await? {
+        let key = (write.client_id.clone(), write.actor_id);
+        batch.client_writes.loaded(key, write);
     }
     Ok(())
 }

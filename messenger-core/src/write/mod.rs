@@ -11,6 +11,7 @@ mod flush;
 mod job;
 mod load;
 mod needs;
+mod once;
 mod prune;
 mod table;
 mod writer;
@@ -23,8 +24,12 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use self::batch::{Batch, LogRefs};
 use self::job::{Job, Queued};
 pub(crate) use self::needs::{Needs, direct_key};
+pub use self::once::ClientWriteId;
+use self::once::Once;
+pub(crate) use self::once::{Fingerprint, Repeatable};
 use crate::error::{Error, Result};
 use crate::events::Hub;
+use crate::ids::UserId;
 use crate::limits::Limits;
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -103,5 +108,24 @@ impl Writer {
         };
         place.send(Box::new(Queued::new(operation, reply)));
         answer.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Runs an operation as [`run`](Self::run) does, but once only under a client's id.
+    ///
+    /// # Errors
+    ///
+    /// Also [`Error::ClientWriteConflict`]: the actor has asked something else under this id.
+    pub(crate) async fn run_once<O: Repeatable>(
+        &self,
+        operation: O,
+        actor: UserId,
+        id: Option<ClientWriteId>,
+    ) -> Result<O::Output> {
+        let once = Once {
+            operation,
+            actor,
+            id,
+        };
+        self.run(once).await
     }
 }

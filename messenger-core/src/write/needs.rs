@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::ids::{ConversationId, UserId};
+use crate::ids::{ConversationId, MessageId, Seq, UserId};
 
 /// Keys of rows, gathered from every operation of a batch.
 #[derive(Debug, Default)]
@@ -17,7 +17,13 @@ pub(crate) struct Needs {
     pub(super) conversations: HashSet<Uuid>,
     pub(super) directs: HashSet<(UserId, UserId)>,
     pub(super) members: HashSet<(Uuid, Uuid)>,
+    pub(super) owners: HashSet<Uuid>,
+    pub(super) owners_beside: HashSet<(Uuid, Uuid)>,
+    pub(super) unread: HashSet<(Uuid, Uuid, i64)>,
     pub(super) sent: HashSet<(String, Uuid)>,
+    pub(super) messages: HashSet<Uuid>,
+    pub(super) reactions: HashSet<(Uuid, Uuid)>,
+    pub(super) client_writes: HashSet<(String, Uuid)>,
 }
 
 impl Needs {
@@ -47,6 +53,26 @@ impl Needs {
             .insert((conversation.as_uuid(), user.as_uuid()));
     }
 
+    /// Everybody who owns a group.
+    pub(crate) fn owners(&mut self, conversation: ConversationId) {
+        self.owners.insert(conversation.as_uuid());
+    }
+
+    /// Everybody who owns a group, if this member does. Whoever makes owners names
+    /// [`owners`](Self::owners), so nobody becomes one within the batch unnoticed.
+    pub(crate) fn owners_beside(&mut self, conversation: ConversationId, user: UserId) {
+        self.owners_beside
+            .insert((conversation.as_uuid(), user.as_uuid()));
+    }
+
+    /// What is needed to count the messages that a member has not read, whose marker stays where
+    /// it is or moves to `seq`.
+    pub(crate) fn unread(&mut self, conversation: ConversationId, user: UserId, seq: Seq) {
+        self.membership(conversation, user);
+        self.unread
+            .insert((conversation.as_uuid(), user.as_uuid(), seq.get()));
+    }
+
     /// The direct conversation of two people, if any.
     pub(crate) fn direct(&mut self, one: UserId, other: UserId) {
         self.directs.insert((one.min(other), one.max(other)));
@@ -55,6 +81,22 @@ impl Needs {
     /// The message that a sender has sent under a client id, if any.
     pub(crate) fn sent(&mut self, client_id: &str, sender: UserId) {
         self.sent.insert((client_id.to_owned(), sender.as_uuid()));
+    }
+
+    /// A message.
+    pub(crate) fn message(&mut self, id: MessageId) {
+        self.messages.insert(id.as_uuid());
+    }
+
+    /// All reactions of a user to a message.
+    pub(crate) fn reactions(&mut self, message: MessageId, user: UserId) {
+        self.reactions.insert((message.as_uuid(), user.as_uuid()));
+    }
+
+    /// The write that an actor has made under a client id, if any.
+    pub(crate) fn client_write(&mut self, client_id: &str, actor: UserId) {
+        self.client_writes
+            .insert((client_id.to_owned(), actor.as_uuid()));
     }
 }
 

@@ -311,10 +311,10 @@ mod tests {
         }
 
         async fn send(&mut self) -> Result<Sent> {
-            let message = NewMessage {
-                client_id: ClientMessageId::parse(&uuid::Uuid::now_v7().to_string())?,
-                body: MessageBody::parse("x".repeat(2_000), self.engine.limits())?,
-            };
+            let message = NewMessage::new(
+                ClientMessageId::parse(&uuid::Uuid::now_v7().to_string())?,
+                MessageBody::parse("x".repeat(2_000), self.engine.limits())?,
+            );
             let sender = self.engine.trust(self.sender);
             let messages = self.engine.messages();
             let sent = messages.send(&sender, self.conversation, message).await?;

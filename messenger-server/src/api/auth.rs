@@ -431,7 +431,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    const OK: Self = Self { ok: true };
+    pub(crate) const OK: Self = Self { ok: true };
 }
 
 /// How many sessions were ended.

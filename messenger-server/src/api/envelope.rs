@@ -16,7 +16,7 @@ use poem_openapi::registry::{
 use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The content type of every answer of the API.
 pub(crate) const JSON: &str = "application/json";
@@ -25,14 +25,22 @@ pub(crate) const JSON: &str = "application/json";
 pub(crate) const KNOWN_CODES: &[&str] = &[
     "bad_request",
     "client_message_conflict",
+    "client_write_conflict",
     "conversation_not_found",
+    "forbidden",
+    "group_full",
     "internal_error",
     "invalid_after_seq",
     "invalid_credentials",
     "invalid_refresh_token",
     "invalid_target",
     "invalid_token",
+    "last_owner",
+    "member_not_found",
+    "message_deleted",
+    "message_not_found",
     "method_not_allowed",
+    "not_a_group",
     "not_authenticated",
     "not_found",
     "origin_not_allowed",
@@ -159,6 +167,8 @@ pub(crate) struct Failure {
     code: &'static str,
     message: Cow<'static, str>,
     faults: Vec<Fault>,
+    /// What else belongs to the code.
+    details: Option<Box<Value>>,
     retry_after: Option<Duration>,
     cause: Option<Box<EngineError>>,
 }
@@ -175,6 +185,7 @@ impl Failure {
             code,
             message: message.into(),
             faults: Vec::new(),
+            details: None,
             retry_after: None,
             cause: None,
         }
@@ -234,7 +245,7 @@ impl Failure {
     /// Renders the failure.
     pub(crate) fn response(&self) -> Response {
         let details = match self.faults.as_slice() {
-            [] => None,
+            [] => self.details.as_deref().cloned(),
             faults => serde_json::to_value(faults).ok(),
         };
         let body = ErrorEnvelope {
@@ -278,7 +289,9 @@ impl From<EngineError> for Failure {
             ErrorKind::Refused => StatusCode::BAD_REQUEST,
             ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
             ErrorKind::Conflict => StatusCode::CONFLICT,
+            ErrorKind::Gone => StatusCode::GONE,
             ErrorKind::Busy => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -288,8 +301,15 @@ impl From<EngineError> for Failure {
             ErrorKind::Busy => Self::unavailable("the server is busy, try again"),
             _ => Self::new(status, code, error.to_string()),
         };
+        let details = match &error {
+            EngineError::ResyncRequired(reason) => {
+                Some(Box::new(json!({ "reason": reason.as_str() })))
+            }
+            _ => None,
+        };
         Self {
             retry_after: error.retry_after(),
+            details,
             cause: status.is_server_error().then(|| Box::new(error)),
             ..failure
         }

@@ -48,10 +48,14 @@ fn sample(name: &str, schema: &Value, schemas: &Value) -> Value {
                 let fields = fields.map(|(name, of)| (name.clone(), sample(name, of, schemas)));
                 Value::Object(fields.collect())
             }
+            None if name == "metadata" => json!({ "order": 7 }),
             None => json!({ CONVERSATION: 1 }),
         },
         Some("array") => json!([sample(name, &schema["items"], schemas)]),
-        _ => leaf(name),
+        Some("integer") if name.ends_with("version") || name == "as_of" || name == "fence" => {
+            json!(1_882_578_503_197_248_i64)
+        }
+        kind => leaf(name, kind),
     }
 }
 
@@ -59,9 +63,15 @@ const CONVERSATION: &str = "01989f70-2c1b-7b52-8f0a-6d1e7f3a9b02";
 const ALICE: &str = "01989f70-0a3c-7d41-9c55-2b7f10e4a6d1";
 
 /// Returns the value of a property that has no parts.
-fn leaf(name: &str) -> Value {
+fn leaf(name: &str, kind: Option<&str>) -> Value {
     match name {
-        "id" | "sender_id" | "member_ids" => json!(ALICE),
+        "id" | "sender_id" | "member_ids" | "mentions" | "user_id" => json!(ALICE),
+        "reply_to" => json!("01989f70-1e62-7a0b-8d11-4c9a7e5f2b38"),
+        "emoji" => json!("👍"),
+        "next_cursor" => json!("AQABAIDAzMTHtawDgMDMxMe1rAPQq2ZKmXlTIg"),
+        "reason" => json!("left"),
+        "shard" => json!(0),
+        "next_after" => json!(format!("{ALICE}:👍")),
         "conversation_id" => json!(CONVERSATION),
         "client_message_id" => json!("01989f70-0f5e-7c1d-9a44-0d8e2c5b7f10"),
         "username" => json!("alice"),
@@ -78,13 +88,22 @@ fn leaf(name: &str) -> Value {
         }
         "database" => json!("sqlite"),
         "durability" => json!("durable"),
-        "version" => json!(env!("CARGO_PKG_VERSION")),
-        "ok" | "current" => json!(true),
+        "version" if kind == Some("string") => json!(env!("CARGO_PKG_VERSION")),
+        "ok" | "current" | "mine" => json!(true),
         "has_more" => json!(false),
         "expires_in" => json!(900),
-        "seq" | "ended" => json!(1),
+        "title" => json!("Hikers"),
+        "role" => json!("member"),
+        "members_mode" => json!("full"),
+        "unread_count" => json!(0),
+        "muted_until" => json!("2026-02-23T09:30:00.123456Z"),
+        "seq" | "ended" | "count" => json!(1),
         time if time.ends_with("_at") => json!("2026-02-23T09:30:00.123456Z"),
-        _ => Value::Null,
+        _ => match kind {
+            Some("integer") => json!(1),
+            Some("boolean") => json!(false),
+            _ => Value::Null,
+        },
     }
 }
 

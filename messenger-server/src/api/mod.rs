@@ -5,6 +5,7 @@
 //! | `/v1/auth` | `auth.rs` |
 //! | `/v1/users` | `users.rs` |
 //! | `/v1/conversations` | `conversations.rs` |
+//! | `/v1/conversations/groups`, `/v1/conversations/{conversation_id}/members` | `groups.rs` |
 //! | `/v1/conversations/{conversation_id}/messages` | `messages.rs` |
 //! | `/v1/sync` | `sync.rs` |
 //! | `/v1/ws` | `events/` |
@@ -12,8 +13,8 @@
 //! | `/docs`, `/openapi.json` | here |
 //!
 //! Each of these files has its routes, its handlers (parse, one call of the engine, convert) and
-//! its wire types. `bearer.rs` knows who calls, `body.rs` reads bodies, `wire.rs` has the small
-//! values, `envelope.rs` every answer and failure, `spec.rs` the document.
+//! its wire types. `bearer.rs` knows who calls, `body.rs` reads bodies, `idempotency.rs` the id of a
+//! write, `wire.rs` has the small values, `envelope.rs` every answer and failure, `spec.rs` the document.
 
 pub(crate) mod auth;
 mod bearer;
@@ -22,7 +23,9 @@ mod conversations;
 pub(crate) mod envelope;
 pub(crate) mod events;
 mod examples;
+mod groups;
 mod health;
+mod idempotency;
 mod messages;
 mod spec;
 mod sync;
@@ -62,6 +65,7 @@ type Prefixed = (
     auth::Auth,
     users::Users,
     conversations::Conversations,
+    groups::Groups,
     messages::Messages,
     sync::Sync,
     events::Events,
@@ -71,6 +75,7 @@ const PREFIXED: Prefixed = (
     auth::Auth,
     users::Users,
     conversations::Conversations,
+    groups::Groups,
     messages::Messages,
     sync::Sync,
     events::Events,
@@ -171,7 +176,14 @@ mod tests {
         parses::<auth::PasswordRequest>();
         parses::<users::UserIds>();
         parses::<conversations::DirectRequest>();
+        parses::<conversations::UpdateRequest>();
+        parses::<conversations::MarkerRequest>();
+        parses::<conversations::SettingsRequest>();
+        parses::<groups::GroupRequest>();
+        parses::<groups::MembersRequest>();
+        parses::<groups::RoleRequest>();
         parses::<messages::SendRequest>();
+        parses::<messages::EditRequest>();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::api::examples;
 pub(crate) fn finish(document: &str, prefix: &str) -> String {
     let mut document: Value = serde_json::from_str(document).unwrap_or_default();
     document["info"]["description"] = json!(
-        "Direct messages over REST, with live events over a WebSocket. Every answer is \
+        "Direct and group messages over REST, with live events over a WebSocket. Every answer is \
          `{\"data\": …}` or `{\"error\": {code, message, details?}}`, ids are UUIDs and times are \
          RFC 3339 in UTC. Lists of codes, types and fields may grow: ignore what is unknown."
     );
@@ -28,7 +28,8 @@ pub(crate) fn finish(document: &str, prefix: &str) -> String {
     }
     let schemas = &mut document["components"]["schemas"];
     schemas["ErrorBody"]["properties"]["code"]["x-extensible-enum"] = json!(KNOWN_CODES);
-    schemas["ConversationSummary"]["properties"]["type"]["x-extensible-enum"] = json!(["direct"]);
+    schemas["ConversationSummary"]["properties"]["type"]["x-extensible-enum"] =
+        json!(["direct", "group"]);
     examples::fill(&mut document);
     tidy(&mut document);
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();

@@ -7,22 +7,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
+use messenger_core::conversations::Marker;
 use messenger_core::messages::Message as EngineMessage;
-use messenger_core::{ConversationId, MessengerEngine, Seq};
+use messenger_core::sync::{Cursor, Gap as EngineGap, Pull, Pulled, Removal};
+use messenger_core::users::User;
+use messenger_core::{ConversationId, MessengerEngine, Position, Seq};
 use poem::web::Data;
 use poem_openapi::param::Query;
 use poem_openapi::{Object, OpenApi};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
 
 use crate::api::Tag;
-use crate::api::auth::CallerFailure;
 use crate::api::bearer::Caller;
 use crate::api::conversations::{ConversationSummary, summaries};
 use crate::api::envelope::{Answer, Failure, Fault, failures};
 use crate::api::messages::Message;
 use crate::api::users::UserPublic;
+use crate::api::wire::{Nullable, Stamp, Whole};
 
 /// The routes of this file.
 #[derive(Debug)]
@@ -33,13 +38,26 @@ impl Sync {
     /// Start
     ///
     /// Returns what a client without data needs: the caller, the caller's conversations, the last
-    /// messages of each, and everybody who is named in them.
+    /// messages of each, and everybody who is named in them. `next_cursor` is where `changes` goes
+    /// on from. With `limit`, the answer is only the beginning, the newest conversations first:
+    /// `has_more` says so, and `changes` brings the rest.
     #[oai(path = "/bootstrap", method = "get", operation_id = "bootstrap")]
     async fn bootstrap(
         &self,
         Caller(actor): Caller,
         engine: Data<&MessengerEngine>,
-    ) -> Result<Answer<Bootstrap>, CallerFailure> {
+        /// Rows at most, messages, conversations and people together.
+        limit: Query<Option<Whole<1, 500>>>,
+        /// Messages of one conversation at most.
+        #[oai(default = "fifty")]
+        timeline_limit: Query<Whole<1, 200>>,
+    ) -> Result<Answer<Bootstrap>, BootstrapFailure> {
+        if let Some(limit) = limit.0 {
+            let pull = pull(limit, timeline_limit.0)?;
+            let me = engine.users().me(&actor).await?;
+            let pulled = engine.sync().pull(&actor, &pull).await?;
+            return Ok(Answer(Bootstrap::of(me, pulled)));
+        }
         let bootstrap = engine.sync().bootstrap(&actor).await?;
         let recent = bootstrap.recent_messages;
         Ok(Answer(Bootstrap {
@@ -49,14 +67,28 @@ impl Sync {
             conversations: summaries(bootstrap.conversations),
             recent_messages_camel: messages(recent.clone()),
             recent_messages: messages(recent),
+            reads: Vec::new(),
+            gaps: bootstrap.gaps.into_iter().map(Gap::from).collect(),
+            stamps: vec![bootstrap.stamp.into()],
+            has_more: false,
+            next_cursor: bootstrap.next.to_string(),
         }))
     }
 
     /// Catch up
     ///
-    /// Returns the messages after those that the client has, ascending by `seq` within each
-    /// conversation, with the conversations and everybody named. If `has_more` is true, ask again
-    /// with `next_after_seq_by_conversation`.
+    /// With `cursor`, returns every change of every kind since then, one page at a time: keep the
+    /// rows and `next_cursor` in one transaction, and ask again at once while `has_more` is true.
+    /// Of two forms of a row keep the one with the greater `version`. A 410 `resync_required` says
+    /// that the cursor does not belong to this history: start again.
+    ///
+    /// Without it, returns the messages after those that the client has, ascending by `seq` within
+    /// each conversation, with the conversations and everybody named. If `has_more` is true, ask
+    /// again with `next_after_seq_by_conversation`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a parameter of the route"
+    )]
     #[oai(path = "/changes", method = "get", operation_id = "changes")]
     async fn changes(
         &self,
@@ -65,7 +97,32 @@ impl Sync {
         /// The last `seq` that the client has of each conversation: a JSON object
         /// `{"<conversation_id>": seq}`, or `id:seq,id:seq`. One that is not named counts from 0.
         after_seq_by_conversation: Query<Option<String>>,
+        /// Where the client is: `next_cursor` of its last answer.
+        cursor: Query<Option<String>>,
+        /// Rows of a page at most, messages, conversations and people together.
+        #[oai(default = "two_hundred")]
+        limit: Query<Whole<1, 500>>,
+        /// New messages of one conversation at most, the newest; `gaps` names the others.
+        #[oai(default = "fifty")]
+        timeline_limit: Query<Whole<1, 200>>,
+        /// Seconds to wait if nothing has changed.
+        #[oai(default = "zero")]
+        wait: Query<Whole<0, 25>>,
+        /// The newest `shard:as_of` of any other answer since the last sync, from its stamp.
+        seen: Query<Option<String>>,
     ) -> Result<Answer<Changes>, ChangesFailure> {
+        if let Some(cursor) = cursor.0 {
+            let mut pull = pull(limit.0, timeline_limit.0)?;
+            let wait = wait
+                .0
+                .within("wait")
+                .map_err(|fault| Failure::invalid([fault]))?;
+            pull.wait = Duration::from_secs(wait.unsigned_abs());
+            pull.seen = seen.0.as_deref().map(parse_seen).transpose()?;
+            pull.cursor = Some(Cursor::parse(&cursor)?);
+            let pulled = engine.sync().pull(&actor, &pull).await?;
+            return Ok(Answer(pulled.into()));
+        }
         let known = after_seq_by_conversation.0.unwrap_or_default();
         let entries_max = engine.limits().conversations_named_max;
         let known = parse_after_seq(&known, entries_max).map_err(|rule| {
@@ -82,8 +139,63 @@ impl Sync {
             next_after_seq_by_conversation: next
                 .map(|(id, seq)| (id.to_string(), seq.get()))
                 .collect(),
+            removed_conversations: changes
+                .not_member
+                .into_iter()
+                .map(RemovedConversation::not_member)
+                .collect(),
+            reads: Vec::new(),
+            gaps: Vec::new(),
+            stamps: Vec::new(),
+            next_cursor: Nullable(None),
         }))
     }
+}
+
+fn zero() -> Whole<0, 25> {
+    Whole(Some(0))
+}
+
+fn fifty() -> Whole<1, 200> {
+    Whole(Some(50))
+}
+
+fn two_hundred() -> Whole<1, 500> {
+    Whole(Some(200))
+}
+
+/// What to ask of the engine for the bounds of a page.
+fn pull(limit: Whole<1, 500>, timeline_limit: Whole<1, 200>) -> Result<Pull, Failure> {
+    let (limit, timeline) = (
+        limit.within("limit"),
+        timeline_limit.within("timeline_limit"),
+    );
+    let mut pull = Pull::default();
+    match (limit, timeline) {
+        (Ok(limit), Ok(timeline)) => {
+            pull.limit = u32::try_from(limit).unwrap_or(u32::MAX);
+            pull.timeline_limit = u32::try_from(timeline).unwrap_or(u32::MAX);
+            Ok(pull)
+        }
+        (limit, timeline) => {
+            let faults = [limit.err(), timeline.err()].into_iter().flatten();
+            Err(Failure::invalid(faults))
+        }
+    }
+}
+
+/// Reads `seen`: `shard:as_of`, several separated by commas. There is one shard, 0.
+fn parse_seen(text: &str) -> Result<Position, Failure> {
+    let of = |stamp: &str| {
+        let position = stamp.trim().strip_prefix("0:")?.parse().ok()?;
+        Position::new(position)
+    };
+    let seen: Option<Vec<Position>> = text.split(',').map(of).collect();
+    let newest = seen.and_then(|seen| seen.into_iter().max());
+    newest.ok_or_else(|| {
+        let fault = Fault::new("query", "seen", "must be 0:as_of, from a stamp");
+        Failure::invalid([fault])
+    })
 }
 
 fn messages(messages: Vec<EngineMessage>) -> Vec<Message> {
@@ -93,7 +205,12 @@ fn messages(messages: Vec<EngineMessage>) -> Vec<Message> {
 failures! {
     /// How catching up can fail.
     ChangesFailure: CALLER;
-    422: "`invalid_after_seq`"
+    410: "`resync_required`: start again; `details.reason` is `history_diverged`, `cursor_malformed`, `cursor_version` or `compacted`",
+    422: "`invalid_after_seq`, `validation_error`"
+}
+failures! {
+    /// How starting can fail.
+    BootstrapFailure: CALLER, INPUT;
 }
 
 /// What a client without data needs.
@@ -114,6 +231,35 @@ pub(crate) struct Bootstrap {
     #[serde(rename = "recentMessages")]
     #[oai(skip)]
     recent_messages_camel: Vec<Message>,
+    /// With `limit`: how far members of small conversations have read.
+    reads: Vec<Read>,
+    /// Older messages, which are not here.
+    gaps: Vec<Gap>,
+    /// Of what moment the answer is.
+    stamps: Vec<Stamp>,
+    /// Whether `changes` has more of the beginning; only with `limit`.
+    has_more: bool,
+    /// What to ask `changes` with.
+    next_cursor: String,
+}
+
+impl Bootstrap {
+    fn of(me: User, pulled: Pulled) -> Self {
+        let changes = Changes::from(pulled);
+        Self {
+            user: UserPublic::from(&me),
+            me: me.into(),
+            users: changes.users,
+            conversations: changes.conversations,
+            recent_messages_camel: changes.messages.clone(),
+            recent_messages: changes.messages,
+            reads: changes.reads,
+            gaps: changes.gaps,
+            stamps: changes.stamps,
+            has_more: changes.has_more,
+            next_cursor: changes.next_cursor.0.unwrap_or_default(),
+        }
+    }
 }
 
 /// What a client has missed.
@@ -127,8 +273,124 @@ pub(crate) struct Changes {
     messages: Vec<Message>,
     /// Whether there are more messages than this answer has.
     has_more: bool,
-    /// What to ask with next: the last `seq` of each conversation after this answer.
+    /// What to ask with next: the last `seq` of each conversation after this answer. Empty with
+    /// `cursor`.
     next_after_seq_by_conversation: BTreeMap<String, i64>,
+    /// Conversations that the client is to forget.
+    removed_conversations: Vec<RemovedConversation>,
+    /// With `cursor`: how far members of small conversations have read.
+    reads: Vec<Read>,
+    /// With `cursor`: messages that were left out, to be read on demand.
+    gaps: Vec<Gap>,
+    /// With `cursor`: of what moment the page is.
+    stamps: Vec<Stamp>,
+    /// With `cursor`: what to ask with next.
+    next_cursor: Nullable<String>,
+}
+
+impl From<Pulled> for Changes {
+    fn from(pulled: Pulled) -> Self {
+        let page = pulled.page;
+        Self {
+            users: page.users.iter().map(UserPublic::from).collect(),
+            conversations: page
+                .conversations
+                .into_iter()
+                .map(ConversationSummary::changed)
+                .collect(),
+            messages: messages(page.messages),
+            has_more: page.has_more,
+            next_after_seq_by_conversation: BTreeMap::new(),
+            removed_conversations: page.removals.into_iter().map(Into::into).collect(),
+            reads: page.markers.into_iter().map(Read::from).collect(),
+            gaps: page.gaps.into_iter().map(Gap::from).collect(),
+            stamps: vec![page.stamp.into()],
+            next_cursor: Nullable(Some(pulled.next.to_string())),
+        }
+    }
+}
+
+/// A conversation to which the caller does not belong, or not any more.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct RemovedConversation {
+    /// The id.
+    id: Uuid,
+    /// Why: `left`, `removed`, `deleted`, `not_member`. The list is open.
+    reason: String,
+    /// The version of the removal: it is void for who has joined again since, by a greater
+    /// `membership_version`. Null if the conversation was only asked for.
+    version: Nullable<i64>,
+}
+
+impl RemovedConversation {
+    fn not_member(id: ConversationId) -> Self {
+        Self {
+            id: id.as_uuid(),
+            reason: "not_member".to_owned(),
+            version: Nullable(None),
+        }
+    }
+}
+
+impl From<Removal> for RemovedConversation {
+    fn from(removal: Removal) -> Self {
+        Self {
+            id: removal.conversation_id.as_uuid(),
+            reason: removal.reason.as_str().to_owned(),
+            version: Nullable(Some(removal.version.get())),
+        }
+    }
+}
+
+/// How far a member has read a conversation.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct Read {
+    /// The conversation.
+    conversation_id: Uuid,
+    /// The member.
+    user_id: Uuid,
+    /// The last message that they have read.
+    last_read_seq: i64,
+    /// The last message that a device of theirs has received.
+    last_delivered_seq: i64,
+    /// Of two, the greater one is newer.
+    version: i64,
+}
+
+impl From<Marker> for Read {
+    fn from(marker: Marker) -> Self {
+        Self {
+            conversation_id: marker.conversation_id.as_uuid(),
+            user_id: marker.user_id.as_uuid(),
+            last_read_seq: marker.last_read.get(),
+            last_delivered_seq: marker.last_delivered.get(),
+            version: marker.version.get(),
+        }
+    }
+}
+
+/// Messages that were left out, both ends included.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct Gap {
+    /// The conversation.
+    conversation_id: Uuid,
+    /// The first of them.
+    from_seq: i64,
+    /// The last of them.
+    to_seq: i64,
+    /// Only an answer whose stamp is not older than this fills the gap.
+    as_of: i64,
+}
+
+impl From<EngineGap> for Gap {
+    fn from(gap: EngineGap) -> Self {
+        Self {
+            conversation_id: gap.conversation_id.as_uuid(),
+            from_seq: gap.first.get(),
+            to_seq: gap.last.get(),
+            as_of: gap.as_of.get(),
+        }
+    }
 }
 
 /// Reads `after_seq_by_conversation`: a JSON object or `id:seq,id:seq`; blank is empty.

@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use messenger_core::Timestamp;
+use messenger_core::{Stamp as EngineStamp, Timestamp};
+use poem_openapi::Object;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::types::{
     ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type,
 };
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::api::envelope::Fault;
 
@@ -66,8 +68,15 @@ impl ToJSON for Time {
 }
 
 impl ParseFromJSON for Time {
-    fn parse_from_json(_: Option<Value>) -> ParseResult<Self> {
-        Err(ParseError::custom("times are only written"))
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        serde_json::from_value(value.unwrap_or_default()).map_err(ParseError::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -126,6 +135,27 @@ impl<T: ParseFromJSON> ParseFromJSON for Nullable<T> {
             Some(value) => T::parse_from_json(Some(value))
                 .map(|value| Self(Some(value)))
                 .map_err(ParseError::propagate),
+        }
+    }
+}
+
+/// A JSON object whose parts are nobody's business here.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AnyObject(pub(crate) Map<String, Value>);
+
+described!([] AnyObject, "object", MetaSchema::new("object"));
+
+impl ToJSON for AnyObject {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::Object(self.0.clone()))
+    }
+}
+
+impl ParseFromJSON for AnyObject {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        match value {
+            Some(Value::Object(object)) => Ok(Self(object)),
+            other => Err(ParseError::expected_type(other.unwrap_or_default())),
         }
     }
 }
@@ -191,7 +221,7 @@ impl<const MIN: i64, const MAX: i64> ToJSON for Whole<MIN, MAX> {
     }
 }
 
-/// A text in the query, of 1 to `MAX` characters by the document; the engine judges its length.
+/// A text in the path or the query, of 1 to `MAX` characters by the document; the engine judges its length.
 /// That there is none is kept as well, so that one answer can name every wrong parameter.
 #[derive(Clone, Debug)]
 pub(crate) struct Text<const MAX: usize>(Option<String>);
@@ -224,5 +254,27 @@ impl<const MAX: usize> ParseFromParameter for Text<MAX> {
     ) -> ParseResult<Self> {
         let first = iter.into_iter().next();
         Ok(Self(first.map(|text| text.as_ref().to_owned())))
+    }
+}
+
+/// Of what moment an answer is.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct Stamp {
+    /// The part of the change log that is meant; there is one, 0.
+    shard: i16,
+    /// Where this life of the database begins. Not the one that is known: sync before keeping
+    /// anything.
+    fence: i64,
+    /// The position of the last change that the answer knows of.
+    as_of: i64,
+}
+
+impl From<EngineStamp> for Stamp {
+    fn from(stamp: EngineStamp) -> Self {
+        Self {
+            shard: stamp.shard,
+            fence: stamp.fence.get(),
+            as_of: stamp.as_of.get(),
+        }
     }
 }

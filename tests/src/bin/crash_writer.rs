@@ -38,10 +38,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             for n in 0.. {
                 let conversation = conversations[(sender + n) % conversations.len()];
                 let client_id = Uuid::now_v7().to_string();
-                let message = NewMessage {
-                    client_id: ClientMessageId::parse(&client_id)?,
-                    body: MessageBody::parse(format!("text of {client_id}"), engine.limits())?,
-                };
+                let message = NewMessage::new(
+                    ClientMessageId::parse(&client_id)?,
+                    MessageBody::parse(format!("text of {client_id}"), engine.limits())?,
+                );
                 let sent = engine
                     .messages()
                     .send(&actor, conversation, message)

@@ -406,8 +406,13 @@ on_both_databases!(
             header("access-control-allow-origin"),
             "http://localhost:8081"
         );
-        assert!(header("access-control-allow-methods").contains("post"));
-        for name in ["authorization", "content-type"] {
+        for method in ["get", "post", "put", "patch", "delete"] {
+            assert!(
+                header("access-control-allow-methods").contains(method),
+                "{method}"
+            );
+        }
+        for name in ["authorization", "content-type", "idempotency-key"] {
             assert!(
                 header("access-control-allow-headers").contains(name),
                 "{name}"

@@ -11,10 +11,12 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::future::BoxFuture;
 use messenger_core::auth::{NewAccount, Password};
+use messenger_core::conversations::{HistoryPolicy, NewGroup, Role, SettingsChange, Title};
 use messenger_core::users::Username;
-use messenger_core::{Result, Seq};
+use messenger_core::{ClientWriteId, Error, Result, Seq};
 use tests::DatabaseKind;
 
+use crate::message_changes::{body, reaction};
 use crate::world::{Person, World, assert_contiguous, host_user, message_as, on_both_databases};
 
 /// Polls a future `times` times, each time after it has asked for it, and drops it. Returns
@@ -103,6 +105,73 @@ on_both_databases!(
         }
     }
 
+    async fn changing_a_message_happens_whole_or_not(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let mut sent = Vec::new();
+        for n in 0..60 {
+            sent.push(alice.send(conversation.id, &format!("message {n}")).await);
+        }
+        let at = |times: usize| (conversation.id, sent[times].id);
+        let key = |what: &str, times: usize| ClientWriteId::parse(&format!("{what}-{times}"));
+
+        let react = |times: usize| -> BoxFuture<'_, _> {
+            let ((conversation, message), bob) = (at(times), bob.clone());
+            Box::pin(async move {
+                let messages = bob.engine.messages().once(key("reaction", times)?);
+                let reaction = reaction("👍");
+                messages
+                    .react(&bob.actor, conversation, message, reaction)
+                    .await
+            })
+        };
+        sweep(&world, react, async |times, _| {
+            // The write may still be on its way after its caller has gone; this one waits for it.
+            let message = react(times).await.unwrap();
+            assert_eq!(message.reactions[0].count, 1);
+            assert!(message.reactions[0].mine);
+        })
+        .await;
+        let unreact = |times: usize| -> BoxFuture<'_, _> {
+            let (message, bob) = (sent[times].clone(), bob.clone());
+            Box::pin(async move { bob.unreact(&message, "👍").await })
+        };
+        sweep(&world, unreact, async |times, _| {
+            let message = unreact(times).await.unwrap();
+            assert_eq!(message.reactions, []);
+        })
+        .await;
+        let edit = |times: usize| -> BoxFuture<'_, _> {
+            let ((conversation, message), alice) = (at(times), alice.clone());
+            Box::pin(async move {
+                let messages = alice.engine.messages().once(key("edition", times)?);
+                let body = body("all or nothing");
+                messages
+                    .edit(&alice.actor, conversation, message, body)
+                    .await
+            })
+        };
+        sweep(&world, edit, async |times, _| {
+            let message = edit(times).await.unwrap();
+            assert_eq!(message.content, "all or nothing");
+            assert!(message.edited_at.is_some());
+        })
+        .await;
+        let delete = |times: usize| -> BoxFuture<'_, _> {
+            let ((conversation, message), alice) = (at(times), alice.clone());
+            Box::pin(async move {
+                let messages = alice.engine.messages().once(key("deletion", times)?);
+                messages.delete(&alice.actor, conversation, message).await
+            })
+        };
+        bob.react(&sent[0], "👍").await.unwrap();
+        sweep(&world, delete, async |times, _| {
+            let message = delete(times).await.unwrap();
+            assert!(message.content.is_empty() && message.deleted_at.is_some());
+        })
+        .await;
+        assert_eq!(world.place.count("reactions").await, 0);
+    }
+
     async fn opening_a_conversation_makes_it_with_both_members_or_not(world: World) {
         let alice = world.person("alice").await;
         let mut others: Vec<Person> = Vec::new();
@@ -140,6 +209,134 @@ on_both_databases!(
             assert_eq!(mine, [opened]);
         })
         .await;
+    }
+
+    async fn creating_a_group_makes_it_whole_or_not(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let write = |times: usize| ClientWriteId::parse(&format!("the-group-{times}")).unwrap();
+        let new = NewGroup {
+            title: Title::parse("Hikers", world.engine.limits()).unwrap(),
+            members: vec![bob.user.id],
+            history: HistoryPolicy::All,
+        };
+        let create = |times: usize| -> BoxFuture<'_, _> {
+            let (alice, new) = (alice.clone(), new.clone());
+            Box::pin(async move {
+                let conversations = alice.engine.conversations().once(write(times));
+                conversations.create_group(&alice.actor, new).await
+            })
+        };
+        sweep(&world, create, async |times, _| {
+            // A repeat under the same id finds the group, or makes it.
+            let again = create(times).await.unwrap();
+            let theirs = world.engine.conversations().list(&bob.actor).await.unwrap();
+            assert_eq!(theirs.len(), times + 1);
+            assert!(theirs.iter().all(|group| group.members.len() == 2));
+            assert!(theirs.iter().any(|group| group.id == again.id));
+        })
+        .await;
+    }
+
+    async fn what_changes_a_group_happens_whole_or_not(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let carol = world.person("carol").await;
+        let group = alice.create_group(&[&bob]).await;
+        for _ in 0..80 {
+            alice.send(group, "hello").await;
+        }
+        let counted = async |_, _| {
+            let wrong = "SELECT count(*) FROM conversations c WHERE member_count <> (SELECT \
+                         count(*) FROM members m WHERE m.conversation_id = c.id AND m.state = 1)";
+            assert_eq!(world.place.number(wrong).await, 0);
+        };
+        let call = |call: BoxFuture<'static, Result<()>>| call;
+        sweep(
+            &world,
+            |times| {
+                let alice = alice.clone();
+                let title = format!("Hikers {times}");
+                call(Box::pin(async move { alice.rename(group, &title).await }))
+            },
+            counted,
+        )
+        .await;
+        sweep(
+            &world,
+            |times| {
+                let (alice, carol) = (alice.clone(), carol.clone());
+                call(Box::pin(async move {
+                    if times % 2 == 0 {
+                        alice.add(group, &[&carol]).await
+                    } else {
+                        match alice.remove(group, &carol).await {
+                            Err(Error::MemberNotFound) => Ok(()),
+                            outcome => outcome,
+                        }
+                    }
+                }))
+            },
+            counted,
+        )
+        .await;
+        sweep(
+            &world,
+            |times| {
+                let (alice, bob) = (alice.clone(), bob.clone());
+                let role = [Role::Admin, Role::Owner][times % 2];
+                call(Box::pin(
+                    async move { alice.set_role(group, &bob, role).await },
+                ))
+            },
+            counted,
+        )
+        .await;
+        sweep(
+            &world,
+            |times| {
+                let bob = bob.clone();
+                let seq = Seq::new(times as i64).unwrap();
+                call(Box::pin(async move {
+                    bob.mark_delivered(group, seq).await?;
+                    bob.mark_read(group, seq).await.map(|_| ())
+                }))
+            },
+            counted,
+        )
+        .await;
+        sweep(
+            &world,
+            |times| {
+                let bob = bob.clone();
+                let change = SettingsChange {
+                    pinned: Some(times % 2 == 0),
+                    ..SettingsChange::default()
+                };
+                call(Box::pin(
+                    async move { bob.change_settings(group, change).await },
+                ))
+            },
+            counted,
+        )
+        .await;
+        sweep(
+            &world,
+            |_| {
+                let alice = alice.clone();
+                call(Box::pin(async move {
+                    match alice.delete(group).await {
+                        // The one before was dropped, and took place.
+                        Err(Error::ConversationNotFound) => Ok(()),
+                        outcome => outcome,
+                    }
+                }))
+            },
+            counted,
+        )
+        .await;
+        assert_eq!(
+            world.engine.conversations().list(&bob.actor).await.unwrap(),
+            []
+        );
     }
 
     async fn registering_makes_the_account_with_a_session_or_not(world: World) {
@@ -280,7 +477,7 @@ on_both_databases!(
 
     async fn reading_leaves_the_pools_healthy(world: World) {
         let (alice, bob, conversation) = world.alice_and_bob().await;
-        alice.send(conversation.id, "hello").await;
+        let sent = alice.send(conversation.id, "hello").await;
         let membership = world
             .engine
             .conversations()
@@ -336,7 +533,39 @@ on_both_databases!(
         .await;
         sweep(
             &world,
+            |_| {
+                Box::pin(async {
+                    engine
+                        .conversations()
+                        .get(&bob.actor, conversation.id)
+                        .await
+                })
+            },
+            nothing,
+        )
+        .await;
+        sweep(
+            &world,
+            |_| Box::pin(async { engine.conversations().members(&membership, None, 500).await }),
+            nothing,
+        )
+        .await;
+        sweep(
+            &world,
             |_| Box::pin(async { engine.messages().page(&membership, Seq::ZERO, 100).await }),
+            nothing,
+        )
+        .await;
+        let reacted = bob.react(&sent, "👍").await.unwrap();
+        sweep(
+            &world,
+            |_| Box::pin(async { engine.messages().page(&membership, Seq::ZERO, 100).await }),
+            nothing,
+        )
+        .await;
+        sweep(
+            &world,
+            |_| Box::pin(async { engine.messages().message(&membership, reacted.id).await }),
             nothing,
         )
         .await;

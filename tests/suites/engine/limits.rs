@@ -1,6 +1,7 @@
 //! The bounds of `Limits` are reached here, but for these:
 //!
-//! - `hashings_*`, `revocations_remembered_max`, `message_chars_max`: unit tests beside the code;
+//! - `hashings_*`, `revocations_remembered_max`, `message_chars_max`, `metadata_bytes_max`,
+//!   `reaction_bytes_max`: unit tests beside the code;
 //! - `subscriber_queue_max`: `live::a_reader_who_falls_far_behind_…`;
 //! - `ended_sessions_kept`: `accounts::sessions_and_tokens_that_ended_long_ago_are_deleted`;
 //! - `transaction_wait_max`: `outages::a_connection_that_falls_silent_is_replaced`.
@@ -11,10 +12,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use messenger_core::auth::{NewAccount, Password};
+use messenger_core::conversations::{HistoryPolicy, NewGroup, Title};
+use messenger_core::messages::{Message, Reacted};
 use messenger_core::users::Username;
 use messenger_core::{Error, ErrorKind, Limits, MessengerEngine, Seq, UserId};
 use uuid::Uuid;
 
+use crate::message_changes::reaction;
 use crate::world::{Person, World, eventually, message, next, next_text, on_both_databases};
 
 /// The world's engine, opened anew with other limits.
@@ -51,6 +55,181 @@ on_both_databases!(
         assert_eq!(page.last().unwrap().seq.get(), 100);
         let after_all = messages.page(&membership, Seq::MAX, 100).await.unwrap();
         assert!(after_all.is_empty());
+    }
+
+    async fn a_message_names_a_bounded_number_of_members(world: World) {
+        let engine = with(&world, |limits| limits.mentions_max = 1).await;
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+        let conversation = alice.open_direct(&bob).await;
+        let names = |people: &[&Person]| {
+            let mut names = message("hey");
+            names.mentions = people.iter().map(|person| person.user.id).collect();
+            names
+        };
+
+        let twice = names(&[&bob, &bob]);
+        let sent = alice.try_send(conversation.id, twice).await.unwrap();
+        assert_eq!(sent.message.mentions, [bob.user.id]);
+        let two = names(&[&bob, &alice]);
+        let refused = alice.try_send(conversation.id, two).await;
+        assert!(
+            matches!(refused, Err(Error::Invalid(ref rule)) if rule.field == "mentions"),
+            "{refused:?}"
+        );
+    }
+
+    async fn a_page_of_reactions_is_bounded_and_the_next_one_goes_on(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let sent = alice.send(conversation.id, "hello").await;
+        for emoji in ["a", "b", "c"] {
+            alice.react(&sent, emoji).await.unwrap();
+            bob.react(&sent, emoji).await.unwrap();
+        }
+        let conversations = world.engine.conversations();
+        let membership = conversations.membership(&bob.actor, conversation.id).await;
+        let (membership, messages) = (membership.unwrap(), world.engine.messages());
+        for limit in [0, 101] {
+            let refused = messages.reactions(&membership, sent.id, None, limit).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+        }
+
+        let mut all: Vec<Reacted> = Vec::new();
+        loop {
+            let last = all.last().map(|last| (last.user_id, reaction(&last.emoji)));
+            let after = last.as_ref().map(|(user, emoji)| (*user, emoji));
+            let page = messages.reactions(&membership, sent.id, after, 2).await;
+            let page = page.unwrap();
+            all.extend(page.clone());
+            if page.len() < 2 {
+                break;
+            }
+        }
+
+        let mut expected = Vec::new();
+        for person in [&alice, &bob] {
+            expected.extend(["a", "b", "c"].map(|emoji| (person.user.id, emoji)));
+        }
+        expected.sort_unstable();
+        let found = all.iter().map(|one| (one.user_id, one.emoji.as_str()));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    async fn the_reactions_to_a_message_are_bounded(world: World) {
+        let engine = with(&world, |limits| {
+            limits.reactions_per_message_max = 3;
+            limits.reactions_per_user_max = 2;
+        })
+        .await;
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+        let conversation = alice.open_direct(&bob).await;
+        let sent = alice.send(conversation.id, "hello").await;
+        let other = alice.send(conversation.id, "other").await;
+        let is_full = |outcome: Result<Message, Error>| match outcome {
+            Err(Error::Invalid(rule)) => assert_eq!(rule.field, "emoji"),
+            other => panic!("not refused: {other:?}"),
+        };
+
+        alice.react(&sent, "a").await.unwrap();
+        alice.react(&sent, "b").await.unwrap();
+        is_full(alice.react(&sent, "c").await);
+        // One's own again is none more, and another message has its own bounds.
+        alice.react(&sent, "b").await.unwrap();
+        alice.react(&other, "c").await.unwrap();
+        bob.react(&sent, "c").await.unwrap();
+        is_full(bob.react(&sent, "d").await);
+        bob.react(&sent, "a").await.unwrap();
+        is_full(bob.react(&sent, "b").await);
+
+        alice.unreact(&sent, "a").await.unwrap();
+        let reacted = alice.react(&sent, "c").await.unwrap();
+        let counts = reacted.reactions.iter();
+        let counts: Vec<_> = counts.map(|r| (r.emoji.as_str(), r.count)).collect();
+        assert_eq!(counts, [("a", 1), ("b", 1), ("c", 2)]);
+    }
+
+    async fn a_group_has_as_many_members_as_it_may_and_not_one_more(world: World) {
+        let engine = with(&world, |limits| limits.group_members_max = 3).await;
+        let alice = Person::join(&engine, "alice").await;
+        let mut others = Vec::new();
+        for name in ["bob", "carol", "dave"] {
+            others.push(Person::join(&engine, name).await);
+        }
+        let others: Vec<&Person> = others.iter().collect();
+        let conversations = engine.conversations();
+        let group = alice.create_group(&others[..1]).await;
+        let full = |outcome| assert!(matches!(outcome, Err(Error::GroupFull)), "{outcome:?}");
+
+        full(alice.add(group, &others).await);
+        let seen = conversations.get(&alice.actor, group).await.unwrap();
+        assert_eq!(seen.member_count, 2);
+        // Who belongs to it already needs no room.
+        alice.add(group, &others[..2]).await.unwrap();
+        full(alice.add(group, &others[2..]).await);
+        others[0].leave(group).await.unwrap();
+        alice.add(group, &others[2..]).await.unwrap();
+        let new = NewGroup {
+            title: Title::parse("Too many", engine.limits()).unwrap(),
+            members: others.iter().map(|person| person.user.id).collect(),
+            history: HistoryPolicy::All,
+        };
+        full(
+            conversations
+                .create_group(&alice.actor, new)
+                .await
+                .map(|_| ()),
+        );
+    }
+
+    async fn a_hundred_and_twenty_eight_are_added_at_once_at_one_position(world: World) {
+        let alice = world.person("alice").await;
+        let joins = (0..129).map(|n| {
+            let engine = world.engine.clone();
+            async move { Person::join(&engine, &format!("person-{n}")).await }
+        });
+        let people = join_all(joins).await;
+        let people: Vec<&Person> = people.iter().collect();
+        let group = alice.create_group(&[]).await;
+        let conversations = world.engine.conversations();
+        let membership = conversations.membership(&alice.actor, group).await.unwrap();
+        let head = "SELECT pos FROM sync_heads";
+        let before = world.place.number(head).await;
+
+        let refused = alice.add(group, &people).await;
+        assert!(matches!(refused, Err(Error::Invalid(ref rule)) if rule.field == "member_ids"));
+        alice.add(group, &people[..128]).await.unwrap();
+
+        assert_eq!(world.place.number(head).await, before + 1);
+        let seen = conversations.get(&alice.actor, group).await.unwrap();
+        assert_eq!((seen.member_count, seen.is_large), (129, true));
+        // A list of members is read in pages.
+        for limit in [0, 501] {
+            let refused = conversations.members(&membership, None, limit).await;
+            assert!(matches!(refused, Err(Error::Invalid(ref rule)) if rule.field == "limit"));
+        }
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let page = conversations.members(&membership, after, 50).await.unwrap();
+            listed.extend(page.iter().map(|member| member.user.id));
+            after = listed.last().copied();
+            if page.len() < 50 {
+                break;
+            }
+        }
+        assert_eq!(listed.len(), 129);
+        assert!(listed.is_sorted());
+        assert_eq!(people[127].send(group, "hello").await.seq.get(), 1);
+    }
+
+    async fn a_title_has_at_most_as_many_characters_as_it_may(world: World) {
+        let engine = with(&world, |limits| limits.title_chars_max = 6).await;
+        let alice = Person::join(&engine, "alice").await;
+        let group = alice.create_group(&[]).await;
+
+        alice.rename(group, "längst").await.unwrap();
+        let refused = alice.rename(group, "längste").await;
+        assert!(matches!(refused, Err(Error::Invalid(ref rule)) if rule.field == "title"));
     }
 
     async fn a_search_and_a_batch_of_users_are_bounded(world: World) {
@@ -199,9 +378,7 @@ on_both_databases!(
                 .changes_after(&alice.actor, &after)
                 .await
                 .unwrap();
-            let order = |message: &messenger_core::messages::Message| {
-                (message.conversation_id, message.seq)
-            };
+            let order = |message: &Message| (message.conversation_id, message.seq);
             assert!(changes.messages.is_sorted_by_key(order));
             caught_up.extend(changes.messages);
             after = changes.next_after_seq;
@@ -256,26 +433,21 @@ on_both_databases!(
     }
 
     async fn a_read_waits_for_a_connection_and_is_then_refused(world: World) {
-        let (alice, _, conversation) = world.alice_and_bob().await;
+        let alice = world.person("alice").await;
         let engine = with(&world, |limits| {
             limits.read_connections = 1;
             limits.read_wait_max = Duration::from_millis(200);
         })
         .await;
-        let membership = engine
-            .conversations()
-            .membership(&alice.actor, conversation.id)
-            .await
-            .unwrap();
-        let page = || async { engine.messages().page(&membership, Seq::ZERO, 1).await };
+        let me = || async { engine.users().me(&alice.actor).await };
 
         // One is polled once and left alone with the connection, if it came to have it.
         let mut tries = 0..50;
         let (refused, holding) = loop {
             tries.next().expect("a read is refused");
-            let mut holding = Box::pin(page());
+            let mut holding = Box::pin(me());
             let answered = (&mut holding).now_or_never();
-            match page().await {
+            match me().await {
                 Err(error) => break (error, holding),
                 Ok(_) if answered.is_none() => drop(holding.await),
                 Ok(_) => {}
@@ -283,8 +455,8 @@ on_both_databases!(
         };
         assert_eq!(refused.kind(), ErrorKind::Busy, "{refused:?}");
 
-        assert_eq!(holding.await.unwrap(), []);
-        page().await.unwrap();
+        assert_eq!(holding.await.unwrap(), alice.user);
+        me().await.unwrap();
     }
 
     async fn a_full_queue_of_writes_makes_callers_wait_and_then_refuses(world: World) {

@@ -6,15 +6,19 @@
     reason = "a test says its seed, and stops at what it does not expect"
 )]
 
+mod replica;
 mod world;
 
 mod accounts;
 mod cancellation;
 mod crashes;
+mod groups;
 mod hosts;
 mod limits;
 mod live;
+mod message_changes;
 mod opening;
 mod outages;
+mod pull;
 mod races;
 mod several_processes;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use futures_util::future::join_all;
 use messenger_core::Error;
 use messenger_core::auth::{NewAccount, Password};
+use messenger_core::conversations::Role;
 use messenger_core::users::Username;
 
 use crate::world::{Person, World, assert_contiguous, message, message_as, on_both_databases};
@@ -65,6 +66,78 @@ on_both_databases!(
 
     async fn thirty_two_writers_fill_one_conversation_without_a_gap(world: World) {
         thirty_two_writers(world, 1_000).await;
+    }
+
+    async fn admins_who_add_and_remove_one_person_at_once_leave_the_group_well_counted(
+        world: World,
+    ) {
+        let alice = world.person("alice").await;
+        let (bob, carol) = (world.person("bob").await, world.person("carol").await);
+        let group = alice.create_group(&[&bob]).await;
+        alice.set_role(group, &bob, Role::Admin).await.unwrap();
+
+        let changes = (0..64).flat_map(|_| {
+            [&alice, &bob].map(|admin| {
+                let (admin, carol) = (admin.clone(), carol.clone());
+                tokio::spawn(async move {
+                    admin.add(group, &[&carol]).await.unwrap();
+                    match admin.remove(group, &carol).await {
+                        Ok(()) | Err(Error::MemberNotFound) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                })
+            })
+        });
+        for change in join_all(changes).await {
+            change.unwrap();
+        }
+
+        let joined = "SELECT count(*) FROM members WHERE state = 1";
+        let joined = world.place.number(joined).await;
+        let counted = "SELECT member_count FROM conversations";
+        assert_eq!(world.place.number(counted).await, joined);
+        let conversations = world.engine.conversations();
+        let seen = conversations.get(&alice.actor, group).await.unwrap();
+        assert_eq!(seen.members.len() as i64, joined);
+    }
+
+    async fn of_two_last_owners_who_leave_at_once_one_stays(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let carol = world.person("carol").await;
+        let other = world.place.open().await;
+        for engine in [&world.engine, &other] {
+            let group = alice.create_group(&[&bob, &carol]).await;
+            alice.set_role(group, &bob, Role::Owner).await.unwrap();
+
+            let bobs = bob.at(engine);
+            let (one, two) = futures_util::join!(alice.leave(group), bobs.leave(group));
+
+            let outcomes = [one, two];
+            let left = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+            let stayed = outcomes
+                .iter()
+                .filter(|outcome| matches!(outcome, Err(Error::LastOwner)));
+            assert_eq!((left, stayed.count()), (1, 1));
+        }
+        other.close().await;
+    }
+
+    async fn of_two_owners_who_demote_each_other_at_once_one_stays(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let group = alice.create_group(&[&bob]).await;
+        alice.set_role(group, &bob, Role::Owner).await.unwrap();
+
+        let (one, two) = futures_util::join!(
+            alice.set_role(group, &bob, Role::Member),
+            bob.set_role(group, &alice, Role::Member)
+        );
+
+        let outcomes = [one, two];
+        let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        let refused = outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, Err(Error::Forbidden)));
+        assert_eq!((done, refused.count()), (1, 1));
     }
 
     async fn fifty_registrations_of_one_name_make_one_account(world: World) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use messenger_core::auth::Actor;
-use messenger_core::conversations::Conversation;
+use messenger_core::conversations::{
+    Conversation, HistoryPolicy, Markers, NewGroup, Role, SettingsChange, Title,
+};
 use messenger_core::events::{Event, EventKind, Subscription};
 use messenger_core::messages::{ClientMessageId, Message, MessageBody, NewMessage, Sent};
 use messenger_core::users::{DisplayName, HostUser, User, Username};
@@ -207,6 +209,78 @@ impl Person {
             .unwrap()
     }
 
+    /// Creates a group that shows its past to those who join later.
+    pub(crate) async fn create_group(&self, members: &[&Self]) -> ConversationId {
+        let group = NewGroup {
+            title: Title::parse("Hikers", self.engine.limits()).unwrap(),
+            members: members.iter().map(|person| person.user.id).collect(),
+            history: HistoryPolicy::All,
+        };
+        let conversations = self.engine.conversations();
+        let group = conversations.create_group(&self.actor, group).await;
+        group.unwrap().id
+    }
+
+    pub(crate) async fn rename(&self, group: ConversationId, title: &str) -> Result<()> {
+        let title = Title::parse(title, self.engine.limits())?;
+        let conversations = self.engine.conversations();
+        conversations.rename(&self.actor, group, title).await
+    }
+
+    pub(crate) async fn add(&self, group: ConversationId, people: &[&Self]) -> Result<()> {
+        let users: Vec<_> = people.iter().map(|person| person.user.id).collect();
+        let conversations = self.engine.conversations();
+        conversations.add_members(&self.actor, group, &users).await
+    }
+
+    pub(crate) async fn remove(&self, group: ConversationId, person: &Self) -> Result<()> {
+        let conversations = self.engine.conversations();
+        conversations
+            .remove_member(&self.actor, group, person.user.id)
+            .await
+    }
+
+    pub(crate) async fn leave(&self, group: ConversationId) -> Result<()> {
+        self.engine.conversations().leave(&self.actor, group).await
+    }
+
+    pub(crate) async fn set_role(
+        &self,
+        group: ConversationId,
+        person: &Self,
+        role: Role,
+    ) -> Result<()> {
+        let conversations = self.engine.conversations();
+        conversations
+            .set_role(&self.actor, group, person.user.id, role)
+            .await
+    }
+
+    pub(crate) async fn delete(&self, group: ConversationId) -> Result<()> {
+        self.engine.conversations().delete(&self.actor, group).await
+    }
+
+    pub(crate) async fn mark_read(&self, group: ConversationId, seq: Seq) -> Result<Markers> {
+        let conversations = self.engine.conversations();
+        conversations.mark_read(&self.actor, group, seq).await
+    }
+
+    pub(crate) async fn mark_delivered(&self, group: ConversationId, seq: Seq) -> Result<Markers> {
+        let conversations = self.engine.conversations();
+        conversations.mark_delivered(&self.actor, group, seq).await
+    }
+
+    pub(crate) async fn change_settings(
+        &self,
+        conversation: ConversationId,
+        change: SettingsChange,
+    ) -> Result<()> {
+        let conversations = self.engine.conversations();
+        conversations
+            .change_settings(&self.actor, conversation, change)
+            .await
+    }
+
     pub(crate) async fn try_send(
         &self,
         conversation: ConversationId,
@@ -265,10 +339,10 @@ pub(crate) fn message(text: &str) -> NewMessage {
 }
 
 pub(crate) fn message_as(client_id: &str, text: &str) -> NewMessage {
-    NewMessage {
-        client_id: ClientMessageId::parse(client_id).unwrap(),
-        body: MessageBody::parse(text, &messenger_core::Limits::default()).unwrap(),
-    }
+    NewMessage::new(
+        ClientMessageId::parse(client_id).unwrap(),
+        MessageBody::parse(text, &messenger_core::Limits::default()).unwrap(),
+    )
 }
 
 /// The next item of a subscription, which must come soon.

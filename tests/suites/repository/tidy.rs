@@ -101,6 +101,7 @@ fn may_name_the_database(path: &str) -> bool {
         || path.starts_with("write/")
         || path.ends_with("/queries.rs")
         || path == "sync/pages.rs"
+        || path == "sync/delta.rs"
 }
 
 #[test]

@@ -8,6 +8,8 @@ use sea_orm::entity::prelude::*;
 pub enum Kind {
     #[sea_orm(num_value = 1)]
     Direct,
+    #[sea_orm(num_value = 2)]
+    Group,
 }
 
 /// Whether it can be used.
@@ -16,6 +18,8 @@ pub enum Kind {
 pub enum State {
     #[sea_orm(num_value = 1)]
     Open,
+    #[sea_orm(num_value = 2)]
+    Deleted,
 }
 
 /// What a new member sees of the past.
@@ -24,6 +28,8 @@ pub enum State {
 pub enum HistoryPolicy {
     #[sea_orm(num_value = 1)]
     All,
+    #[sea_orm(num_value = 2)]
+    SinceJoin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

@@ -21,6 +21,37 @@ pub enum Kind {
     /// `user_id` has another password.
     #[sea_orm(num_value = 5)]
     PasswordChanged,
+    /// Message `seq` of `conversation_id` has other content.
+    #[sea_orm(num_value = 6)]
+    MessageEdited,
+    /// Message `seq` of `conversation_id` is a tombstone.
+    #[sea_orm(num_value = 7)]
+    MessageDeleted,
+    /// `actor_id` reacts to message `seq` of `conversation_id`, or no longer: `aux` is 1 or 0 in
+    /// one byte, and then the emoji.
+    #[sea_orm(num_value = 8)]
+    ReactionChanged,
+    /// `conversation_id` has another title.
+    #[sea_orm(num_value = 9)]
+    ConversationChanged,
+    /// `aux` has the ids of those who joined `conversation_id`.
+    #[sea_orm(num_value = 10)]
+    MembersAdded,
+    /// `user_id` left `conversation_id`, or was removed by `actor_id`.
+    #[sea_orm(num_value = 11)]
+    MemberRemoved,
+    /// `user_id` has another role in `conversation_id`.
+    #[sea_orm(num_value = 12)]
+    RoleChanged,
+    /// `conversation_id` is no more.
+    #[sea_orm(num_value = 13)]
+    ConversationDeleted,
+    /// `user_id` has read or received `conversation_id` up to another message.
+    #[sea_orm(num_value = 14)]
+    MarkerChanged,
+    /// Something that only `user_id` sees has changed, of `conversation_id` or of their own.
+    #[sea_orm(num_value = 15)]
+    SelfChanged,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]

@@ -8,6 +8,10 @@ use sea_orm::entity::prelude::*;
 pub enum Role {
     #[sea_orm(num_value = 1)]
     Member,
+    #[sea_orm(num_value = 2)]
+    Admin,
+    #[sea_orm(num_value = 3)]
+    Owner,
 }
 
 /// Whether the user is in the conversation now.
@@ -16,6 +20,10 @@ pub enum Role {
 pub enum State {
     #[sea_orm(num_value = 1)]
     Joined,
+    #[sea_orm(num_value = 2)]
+    Left,
+    #[sea_orm(num_value = 3)]
+    Removed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -36,6 +44,8 @@ pub struct Model {
     pub muted_until: Option<i64>,
     pub pinned_at: Option<i64>,
     pub archived_at: Option<i64>,
+    pub delivered_seq: i64,
+    pub marked_unread: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

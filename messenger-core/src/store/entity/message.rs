@@ -28,6 +28,8 @@ pub struct Model {
     pub reactions: Option<String>,
     pub created_pos: i64,
     pub changed_pos: i64,
+    pub metadata: Option<String>,
+    pub mentions: Option<Vec<u8>>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

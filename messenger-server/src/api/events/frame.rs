@@ -1,7 +1,7 @@
 //! What is said on a socket: commands in, frames out, byte for byte as the protocol has them.
 
 use messenger_core::events::{Event, EventKind};
-use messenger_core::{ConversationId, Timestamp};
+use messenger_core::{ConversationId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -144,17 +144,49 @@ pub(super) fn frames(event: &Event) -> Vec<String> {
             };
             vec![updated.of(event, event.id, 0).render()]
         }
+        // For those who were added, which `subject` tells apart. What was sent before is fetched.
+        EventKind::MembersAdded { conversation, .. } => {
+            let updated = ConversationUpdated {
+                id: conversation.as_uuid(),
+                updated_at: event.occurred_at.into(),
+                last_message_preview: None,
+                last_message_at: None,
+            };
+            vec![updated.of(event, event.id, 0).render()]
+        }
         // What this version of the protocol has no frame for, clients see when they sync.
         _ => Vec::new(),
     }
 }
 
-/// Returns the conversation that an event belongs to, and whether the event opened it.
-pub(super) fn subject(event: &Event) -> Option<(ConversationId, bool)> {
+/// What an event is to a socket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Subject {
+    /// Its user belongs to this conversation from here on.
+    Opened(ConversationId),
+    /// Something happened in this conversation.
+    Within(ConversationId),
+    /// Its user does not belong to this conversation from here on.
+    Closed(ConversationId),
+    /// Nothing that has a frame.
+    Nothing,
+}
+
+/// Returns what an event is to a socket of this user.
+pub(super) fn subject(event: &Event, me: UserId) -> Subject {
     match &event.kind {
-        EventKind::MessageCreated { message, .. } => Some((message.conversation_id, false)),
-        EventKind::ConversationCreated { conversation } => Some((conversation.id, true)),
-        _ => None,
+        EventKind::MessageCreated { message, .. } => Subject::Within(message.conversation_id),
+        EventKind::ConversationCreated { conversation } => Subject::Opened(conversation.id),
+        EventKind::MembersAdded {
+            conversation,
+            users,
+            ..
+        } if users.contains(&me) => Subject::Opened(*conversation),
+        EventKind::MemberRemoved {
+            conversation, user, ..
+        } if *user == me => Subject::Closed(*conversation),
+        EventKind::ConversationDeleted { conversation, .. } => Subject::Closed(*conversation),
+        _ => Subject::Nothing,
     }
 }
 

@@ -49,8 +49,9 @@ impl Events {
     ///
     /// The server answers `ack`, `pong` or `error`, and sends two events for each message:
     /// `message.created` and `conversation.updated`, in the order of `seq` within a conversation.
-    /// A conversation that somebody opens with the caller while the socket is open is subscribed
-    /// to by itself, and announced by a `conversation.updated` with `seq` 0. Events may come
+    /// A conversation that somebody opens with the caller, or a group to which somebody adds the
+    /// caller, while the socket is open is subscribed to by itself, and announced by a
+    /// `conversation.updated` with `seq` 0. Of a group that the caller leaves nothing follows. Events may come
     /// twice, and what happened while no socket was open is fetched by `/sync/changes`.
     ///
     /// Close codes: 1001 the server stops or the client was silent, 1008 the token is no longer

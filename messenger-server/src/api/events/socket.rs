@@ -11,7 +11,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use messenger_core::auth::Actor;
 use messenger_core::events::{Event, Subscription};
 use messenger_core::{
-    ConversationId, Error as EngineError, ErrorKind, Limits, MessengerEngine, Timestamp,
+    ConversationId, Error as EngineError, ErrorKind, Limits, MessengerEngine, Timestamp, UserId,
 };
 use poem::web::websocket::{CloseCode, Message, WebSocketConfig, WebSocketStream};
 use serde_json::json;
@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::api::events::frame::{self, Command, ErrorCode};
+use crate::api::events::frame::{self, Command, ErrorCode, Subject};
 use crate::api::events::{Shared, SocketLimits};
 use crate::edge::{ANSWER_TIME_MAX, chain};
 use crate::rate::Window;
@@ -184,6 +184,7 @@ impl Socket {
 
     /// Writes the frames of an event, and of those that are there already, and flushes once.
     async fn deliver(&mut self, event: Arc<Event>) -> Result<(), End> {
+        let me = self.session.actor.user_id();
         let mut ready = Some(Ok(event));
         let mut written = 0;
         let end = loop {
@@ -192,7 +193,7 @@ impl Socket {
                 Some(Err(end)) => break Err(end),
                 None => break Ok(()),
             };
-            if self.follows.takes(&event) {
+            if self.follows.takes(&event, me) {
                 for frame in event.rendered(frame::frames).iter() {
                     in_time(self.stream.feed(Message::text(frame.as_str()))).await?;
                 }
@@ -350,22 +351,28 @@ struct Follows {
 }
 
 impl Follows {
-    /// Tells whether an event is for this socket, and follows what it opens: nobody could have
-    /// subscribed to a conversation that was not there.
-    fn takes(&mut self, event: &Event) -> bool {
-        match frame::subject(event) {
-            Some((id, true)) => {
+    /// Tells whether an event is for the socket of this user. Follows what opens, since nobody could
+    /// have subscribed to a conversation that was not there, and drops what closes.
+    fn takes(&mut self, event: &Event, me: UserId) -> bool {
+        match frame::subject(event, me) {
+            Subject::Opened(id) => {
                 if self.joined.len() < JOINED_MAX {
                     self.joined.insert(id);
                 }
                 true
             }
-            Some((id, false)) => {
+            Subject::Within(id) => {
                 self.chosen.contains(&id)
                     || self.joined.contains(&id)
                     || (self.all && !self.muted.contains(&id))
             }
-            None => false,
+            Subject::Closed(id) => {
+                self.chosen.remove(&id);
+                self.joined.remove(&id);
+                self.muted.remove(&id);
+                false
+            }
+            Subject::Nothing => false,
         }
     }
 

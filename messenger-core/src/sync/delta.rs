@@ -1,0 +1,580 @@
+//! Builds one page of what a client has missed, from one snapshot.
+//!
+//! A run goes from what the client knows (`from`) to the head at its first page (`to`), through
+//! conversations in the order of their ids, which no write can change. So a page that stops in the
+//! middle can be gone on from without any state on the server, and a run ends however fast others
+//! write. `manual/architecture.rs` has why nothing is skipped.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sea_orm::ConnectionTrait;
+use uuid::Uuid;
+
+use super::cursor::{FIRST_MAX, Run, Stage, Token};
+use super::{ConversationChange, Gap, Page, Pull, Removal, RemovalReason};
+use crate::conversations::queries::{self as conversations, Candidate};
+use crate::error::{Error, Result, ResyncReason};
+use crate::ids::{Position, Seq, Stamp, UserId};
+use crate::limits::Limits;
+use crate::messages::Message;
+use crate::messages::queries::{self as messages, Edits};
+use crate::store::entity::message;
+use crate::store::fence;
+use crate::store::windows::{self, Window};
+use crate::users::{self, User};
+
+/// Conversations whose messages are looked up together.
+const AT_ONCE: usize = 16;
+/// Messages of a conversation that are looked at first, to see how many of them are new.
+const PEEK: i64 = 4;
+
+/// What a row adds to an answer beside its text, in bytes, roughly.
+const MESSAGE_BYTES: usize = 400;
+const CONVERSATION_BYTES: usize = 800;
+const USER_BYTES: usize = 200;
+
+/// One page being built.
+struct Builder<'a, C> {
+    db: &'a C,
+    user: UserId,
+    limits: &'a Limits,
+    from: i64,
+    run: Run,
+    /// Rows and bytes that there still is room for.
+    rows: usize,
+    bytes: usize,
+    is_empty: bool,
+    visited: Vec<Visited>,
+    messages: Vec<message::Model>,
+    removals: Vec<Removal>,
+    gaps: Vec<Gap>,
+    users: Vec<User>,
+}
+
+/// A conversation that is on the page.
+struct Visited {
+    candidate: Candidate,
+    is_initial: bool,
+}
+
+/// What is to be said of one conversation's messages.
+#[derive(Default)]
+struct News {
+    /// In the order of their last changes.
+    rows: Vec<message::Model>,
+    gap: Option<(i64, i64)>,
+}
+
+/// Whether there is room for more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Left,
+    Full,
+}
+
+pub(super) async fn page(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    token: Option<&Token>,
+    pull: &Pull,
+    limits: &Limits,
+) -> Result<(Page, Token)> {
+    let head = fence::head(db).await?;
+    let known = token.into_iter().flat_map(Token::positions);
+    for position in known.chain(pull.seen.map(Position::get)) {
+        if !fence::is_valid(db, &head, position).await? {
+            return Err(Error::ResyncRequired(ResyncReason::HistoryDiverged));
+        }
+    }
+    let from = token.map_or(0, |token| token.pos);
+    if from != 0 && from < head.horizon_pos {
+        return Err(Error::ResyncRequired(ResyncReason::Compacted));
+    }
+    let begun = token.and_then(|token| token.run.clone());
+    let is_first = begun.is_none();
+    let run = begun.unwrap_or_else(|| Run {
+        to: head.pos,
+        timeline: pull.timeline_limit,
+        stage: Stage::Conversations,
+        key: Uuid::nil(),
+        sub: 0,
+        first: Vec::new(),
+    });
+    let to = run.to;
+    let mut builder = Builder {
+        db,
+        user,
+        limits,
+        from,
+        run,
+        rows: usize::try_from(pull.limit).unwrap_or(usize::MAX),
+        bytes: limits.page_bytes_max,
+        is_empty: true,
+        visited: Vec::new(),
+        messages: Vec::new(),
+        removals: Vec::new(),
+        gaps: Vec::new(),
+        users: Vec::new(),
+    };
+    let mut room = Room::Left;
+    if from < head.pos || !is_first {
+        if token.is_none() {
+            room = builder.newest().await?;
+        }
+        if room == Room::Left && builder.run.stage == Stage::Conversations {
+            room = builder.conversations().await?;
+        }
+        if room == Room::Left {
+            room = builder.people().await?;
+        }
+    }
+    let next = match room {
+        Room::Full => Token {
+            pos: from,
+            at: head.pos,
+            run: Some(builder.run.clone()),
+        },
+        Room::Left => Token {
+            pos: to,
+            at: head.pos,
+            run: None,
+        },
+    };
+    let has_more = room == Room::Full || head.pos > to;
+    Ok((builder.finish(fence::stamp(&head), has_more).await?, next))
+}
+
+impl<C: ConnectionTrait> Builder<'_, C> {
+    /// Who the user is, and the conversations with the newest messages, which a new client shows
+    /// first. They come again in no other page of the run.
+    async fn newest(&mut self) -> Result<Room> {
+        let me = users::queries::by_ids(self.db, [self.user.as_uuid()]).await?;
+        if me.is_empty() {
+            return Err(Error::UserNotFound);
+        }
+        self.users.extend(me);
+        let newest = conversations::newest(self.db, self.user, FIRST_MAX).await?;
+        let all = newest.len() < FIRST_MAX;
+        for some in newest.chunks(AT_ONCE) {
+            let mut news = self.news(some).await?;
+            for candidate in some {
+                let id = candidate.own.conversation_id;
+                let news = news.remove(&id).unwrap_or_default();
+                if !self.fits(&news) {
+                    return Ok(Room::Full);
+                }
+                self.run.first.push(id);
+                self.visit(candidate.clone(), true, news);
+            }
+        }
+        if all {
+            // That was everything; whoever walks on finds only what is here already.
+            self.run.key = Uuid::max();
+            return Ok(Room::Left);
+        }
+        Ok(Room::Full)
+    }
+
+    /// All that has changed in the user's conversations, in the order of their ids.
+    async fn conversations(&mut self) -> Result<Room> {
+        loop {
+            let limit = self.rows.clamp(1, AT_ONCE * 8);
+            let (key, sub) = (self.run.key, self.run.sub);
+            let found =
+                conversations::changed(self.db, self.user, self.from, key, sub > 0, limit).await?;
+            let all = found.len() < limit;
+            for some in found.chunks(AT_ONCE) {
+                let mut news = self.news(some).await?;
+                for candidate in some {
+                    let id = candidate.own.conversation_id;
+                    let news = news.remove(&id).unwrap_or_default();
+                    if self.conversation(candidate, news) == Room::Full {
+                        return Ok(Room::Full);
+                    }
+                    self.run.key = id;
+                    self.run.sub = 0;
+                }
+            }
+            if all {
+                self.run.stage = Stage::Users;
+                self.run.key = Uuid::nil();
+                return Ok(Room::Left);
+            }
+        }
+    }
+
+    fn conversation(&mut self, candidate: &Candidate, news: News) -> Room {
+        let id = candidate.own.conversation_id;
+        if let Some(removal) = candidate.removal() {
+            // A client that begins knows nothing that could be taken away.
+            if self.from > 0 {
+                if self.rows == 0 {
+                    return Room::Full;
+                }
+                self.rows -= 1;
+                self.is_empty = false;
+                self.removals.push(removal);
+            }
+            return Room::Left;
+        }
+        if self.run.first.contains(&id) {
+            return Room::Left;
+        }
+        let goes_on = self.run.sub > 0 && self.run.key == id;
+        if goes_on {
+            return self.put(id, news.rows);
+        }
+        if self.is_initial(candidate) {
+            if !self.fits(&news) {
+                return Room::Full;
+            }
+            self.visit(candidate.clone(), true, news);
+            return Room::Left;
+        }
+        if self.rows == 0 || self.bytes == 0 {
+            return Room::Full;
+        }
+        let rows = news.rows;
+        let gap = News {
+            rows: Vec::new(),
+            gap: news.gap,
+        };
+        self.visit(candidate.clone(), false, gap);
+        self.put(id, rows)
+    }
+
+    /// Whether a whole conversation fits on the page; on an empty page everything does.
+    fn fits(&self, news: &News) -> bool {
+        let bytes: usize = news.rows.iter().map(size).sum();
+        self.is_empty || (news.rows.len() < self.rows && bytes <= self.bytes)
+    }
+
+    fn is_initial(&self, candidate: &Candidate) -> bool {
+        candidate.own.joined_pos > self.from
+    }
+
+    /// Puts a conversation on the page, with messages that belong to it as a whole.
+    fn visit(&mut self, candidate: Candidate, is_initial: bool, news: News) {
+        let conversation = candidate.own.conversation_id;
+        if let Some((first, last)) = news.gap {
+            self.gaps.push(Gap {
+                conversation_id: conversation.into(),
+                first: Seq::stored(first),
+                last: Seq::stored(last),
+                // Filled in when the page is done.
+                as_of: Position::ZERO,
+            });
+        }
+        let listed = candidate.lists_members(self.from, self.limits);
+        let bytes = CONVERSATION_BYTES + listed * USER_BYTES;
+        self.rows = self.rows.saturating_sub(1 + news.rows.len());
+        self.bytes = self.bytes.saturating_sub(bytes);
+        for row in &news.rows {
+            self.bytes = self.bytes.saturating_sub(size(row));
+        }
+        self.is_empty = false;
+        self.messages.extend(news.rows);
+        self.visited.push(Visited {
+            candidate,
+            is_initial,
+        });
+    }
+
+    /// Puts messages on the page, one at least, in the order of their changes.
+    fn put(&mut self, conversation: Uuid, rows: Vec<message::Model>) -> Room {
+        let mut done = None;
+        for row in rows {
+            if done.is_some() && (self.rows == 0 || self.bytes == 0) {
+                self.run.key = conversation;
+                self.run.sub = done.unwrap_or(0);
+                return Room::Full;
+            }
+            done = Some(row.changed_pos);
+            self.rows = self.rows.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(size(&row));
+            self.is_empty = false;
+            self.messages.push(row);
+        }
+        Room::Left
+    }
+
+    /// What is to be said of the messages of some conversations.
+    async fn news(&self, candidates: &[Candidate]) -> Result<HashMap<Uuid, News>> {
+        let timeline = i64::from(self.run.timeline);
+        let mut found: HashMap<Uuid, News> = HashMap::new();
+        let mut whole = Vec::new();
+        let mut changed = Vec::new();
+        for candidate in candidates {
+            let id = candidate.own.conversation_id;
+            if candidate.removal().is_some() {
+                continue;
+            }
+            let (visible, last) = (candidate.own.visible_from_seq, candidate.last_seq);
+            if self.is_initial(candidate) {
+                let first = Ord::max(visible, last - timeline + 1);
+                if first <= last {
+                    whole.push(Window {
+                        conversation: id,
+                        first,
+                        last,
+                    });
+                }
+                if first > visible {
+                    found.entry(id).or_default().gap = Some((visible, first - 1));
+                }
+            } else if candidate.last_pos > self.from {
+                changed.push((candidate, self.top(candidate).await?));
+            }
+        }
+        for row in windows::rows(self.db, &whole).await? {
+            found.entry(row.conversation_id).or_default().rows.push(row);
+        }
+
+        // Sequence numbers rise with positions: what is new is found from the newest downwards.
+        let window = |candidate: &Candidate, top: i64, first: i64| Window {
+            conversation: candidate.own.conversation_id,
+            first: Ord::max(candidate.own.visible_from_seq, first),
+            last: top,
+        };
+        let peek = changed
+            .iter()
+            .map(|(it, top)| window(it, *top, top - PEEK + 1));
+        let mut newest = self.new_rows(peek.collect()).await?;
+        let more = changed.iter().filter(|(it, top)| {
+            let rows = newest.get(&it.own.conversation_id).map_or(0, Vec::len);
+            // All that were looked at are new, so there may be more of them.
+            rows == usize::try_from(PEEK).unwrap_or(0) && timeline >= PEEK && *top > PEEK
+        });
+        let more = more.map(|(it, top)| window(it, *top, top - timeline));
+        newest.extend(self.new_rows(more.collect()).await?);
+
+        let mut edits = Vec::new();
+        for (candidate, top) in &changed {
+            let id = candidate.own.conversation_id;
+            let mut rows = newest.remove(&id).unwrap_or_default();
+            let mut gap = None;
+            if rows.len() as i64 > timeline {
+                let kept = top - timeline;
+                let visible = candidate.own.visible_from_seq;
+                let first = self.after(id, self.from, visible, kept).await?;
+                rows.retain(|row| row.seq > kept);
+                gap = Some((first, kept));
+            }
+            edits.push(Edits {
+                conversation: id,
+                after: self.base(id),
+                visible_from: candidate.own.visible_from_seq,
+                without: gap.unwrap_or((1, 0)),
+            });
+            found.insert(id, News { rows, gap });
+        }
+        // One more than fits: enough to know where the page ends.
+        let limit = self.rows + 1;
+        for row in messages::edited(self.db, &edits, self.run.to, limit).await? {
+            let news = found.entry(row.conversation_id).or_default();
+            if !news.rows.iter().any(|new| new.seq == row.seq) {
+                news.rows.push(row);
+            }
+        }
+        for (candidate, _) in &changed {
+            let id = candidate.own.conversation_id;
+            if let Some(news) = found.get_mut(&id) {
+                let (base, to) = (self.base(id), self.run.to);
+                news.rows
+                    .retain(|row| row.changed_pos > base && row.changed_pos <= to);
+                news.rows.sort_by_key(|row| row.changed_pos);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The change up to which a conversation's messages are done.
+    fn base(&self, conversation: Uuid) -> i64 {
+        if self.run.sub > 0 && self.run.key == conversation {
+            self.run.sub
+        } else {
+            self.from
+        }
+    }
+
+    /// The last message of a conversation that belongs to this run.
+    async fn top(&self, candidate: &Candidate) -> Result<i64> {
+        if candidate.last_pos <= self.run.to {
+            return Ok(candidate.last_seq);
+        }
+        let id = candidate.own.conversation_id;
+        let first = candidate.own.visible_from_seq;
+        let after = self
+            .after(id, self.run.to, first, candidate.last_seq + 1)
+            .await?;
+        Ok(after - 1)
+    }
+
+    /// The first message from `low` on that was sent after a position; `high` if there is none
+    /// below it. Gallops down from `high`, since what is looked for is mostly near to it.
+    async fn after(&self, conversation: Uuid, position: i64, low: i64, high: i64) -> Result<i64> {
+        let (mut low, mut high, mut step) = (low, high, 1);
+        while low < high {
+            let probe = Ord::max(low, high - step);
+            if messages::created_pos(self.db, conversation, probe).await? > position {
+                high = probe;
+                step *= 2;
+            } else {
+                low = probe + 1;
+                break;
+            }
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if messages::created_pos(self.db, conversation, middle).await? > position {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(high)
+    }
+
+    /// Those of some stretches that were sent within the run, each stretch from its end downwards.
+    async fn new_rows(&self, windows: Vec<Window>) -> Result<HashMap<Uuid, Vec<message::Model>>> {
+        let mut found: HashMap<Uuid, Vec<message::Model>> = HashMap::new();
+        let windows: Vec<Window> = windows
+            .into_iter()
+            .filter(|window| window.first <= window.last)
+            .collect();
+        for row in windows::rows(self.db, &windows).await? {
+            if row.created_pos > self.from {
+                found.entry(row.conversation_id).or_default().push(row);
+            }
+        }
+        Ok(found)
+    }
+
+    /// People whose profiles have changed and whom the client has from a small conversation.
+    async fn people(&mut self) -> Result<Room> {
+        // A client that begins gets everybody with what names them.
+        if self.from == 0 {
+            return Ok(Room::Left);
+        }
+        let limit = self.rows.max(1);
+        let small = self.limits.small_conversation_members_max;
+        let key = self.run.key;
+        let found =
+            users::queries::changed(self.db, self.user, self.from, key, small, limit).await?;
+        let all = found.len() < limit;
+        if let Some(last) = found.last() {
+            self.run.key = last.id.as_uuid();
+        }
+        self.is_empty &= found.is_empty();
+        self.users.extend(found);
+        Ok(if all { Room::Left } else { Room::Full })
+    }
+
+    async fn finish(mut self, stamp: Stamp, has_more: bool) -> Result<Page> {
+        for gap in &mut self.gaps {
+            gap.as_of = stamp.as_of;
+        }
+        let from = Position::stored(self.from);
+        let own = self.visited.iter().map(|it| it.candidate.own.clone());
+        let own = own.collect();
+        let mut read = conversations::read(self.db, own, from, self.limits).await?;
+        let initial: BTreeSet<Uuid> = self
+            .visited
+            .iter()
+            .filter(|it| it.is_initial)
+            .map(|it| it.candidate.own.conversation_id)
+            .collect();
+        let small_max = i64::from(self.limits.small_conversation_members_max);
+        let after: Vec<(Uuid, i64)> = self
+            .visited
+            .iter()
+            .filter(|it| it.candidate.member_count <= small_max)
+            .map(|it| {
+                let all = it.is_initial || it.candidate.members_pos > self.from;
+                let after = if all { -1 } else { self.from };
+                (it.candidate.own.conversation_id, after)
+            })
+            .collect();
+        let markers = conversations::markers(self.db, &after).await?;
+        // In the order in which they were visited: a new client's newest first.
+        let order: HashMap<Uuid, usize> = self
+            .visited
+            .iter()
+            .enumerate()
+            .map(|(place, it)| (it.candidate.own.conversation_id, place))
+            .collect();
+        read.sort_by_key(|conversation| order.get(&conversation.id.as_uuid()).copied());
+        let conversations: Vec<ConversationChange> = read
+            .into_iter()
+            .map(|conversation| ConversationChange {
+                is_initial: initial.contains(&conversation.id.as_uuid()),
+                lists_members: initial.contains(&conversation.id.as_uuid())
+                    || conversation.members_version > from,
+                conversation,
+            })
+            .collect();
+        let mut messages: Vec<Message> = self.messages.into_iter().map(Message::from).collect();
+        messages::mark_mine(self.db, self.user, &mut messages).await?;
+
+        let mut users: BTreeMap<UserId, User> = BTreeMap::new();
+        let listed = conversations
+            .iter()
+            .flat_map(|change| &change.conversation.members)
+            .map(|member| member.user.clone());
+        for user in listed.chain(self.users) {
+            users.insert(user.id, user);
+        }
+        let named = messages
+            .iter()
+            .flat_map(|message| message.mentions.iter().chain([&message.sender_id]))
+            .chain(markers.iter().map(|marker| &marker.user_id));
+        let missing: BTreeSet<Uuid> = named
+            .filter(|id| !users.contains_key(id))
+            .map(|id| id.as_uuid())
+            .collect();
+        for user in users::queries::by_ids(self.db, missing).await? {
+            users.insert(user.id, user);
+        }
+        Ok(Page {
+            users: users.into_values().collect(),
+            conversations,
+            messages,
+            markers,
+            removals: self.removals,
+            gaps: self.gaps,
+            stamp,
+            has_more,
+        })
+    }
+}
+
+impl Candidate {
+    /// What a client is told that knew the conversation at `from`, if the user is not in it now.
+    fn removal(&self) -> Option<Removal> {
+        let (reason, version) = match self.gone? {
+            conversations::Gone::Left => (RemovalReason::Left, self.own.changed_pos),
+            conversations::Gone::Removed => (RemovalReason::Removed, self.own.changed_pos),
+            conversations::Gone::Deleted => (RemovalReason::Deleted, self.changed_pos),
+        };
+        Some(Removal {
+            conversation_id: self.own.conversation_id.into(),
+            reason,
+            version: Position::stored(version),
+        })
+    }
+
+    /// How many members are listed with it for a client that knows it as of `from`.
+    fn lists_members(&self, from: i64, limits: &Limits) -> usize {
+        let small = self.member_count <= i64::from(limits.small_conversation_members_max);
+        let changed = self.members_pos > from || self.own.joined_pos > from;
+        match (small, changed) {
+            (true, true) => usize::try_from(self.member_count).unwrap_or(0),
+            _ => 1,
+        }
+    }
+}
+
+fn size(row: &message::Model) -> usize {
+    let metadata = row.metadata.as_ref().map_or(0, String::len);
+    MESSAGE_BYTES + row.content.len() + metadata
+}

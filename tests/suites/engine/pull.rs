@@ -1,0 +1,413 @@
+//! Sync by cursor: whoever was away has, at the end, what somebody has who begins.
+//!
+//! `SYNC_HISTORIES` sets how many random histories are tried on each database (12), `SYNC_SEED`
+//! what they come from; the seed of each is in its failure.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use messenger_core::conversations::{HistoryPolicy, NewGroup, Role, SettingsChange, Title};
+use messenger_core::messages::{Message, MessageBody, Reaction};
+use messenger_core::sync::{Cursor, Pull};
+use messenger_core::users::{DisplayName, HostUser};
+use messenger_core::{ConversationId, Error, Limits, MessengerEngine, Position, ResyncReason, Seq};
+
+use crate::replica::{Replica, Size, around};
+use crate::world::{Person, World, message, on_both_databases};
+
+/// A small generator, so that a failure can be repeated by its seed.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.0 >> 33) % end as u64).unwrap()
+    }
+
+    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len())]
+    }
+}
+
+/// People who do random things.
+struct History {
+    random: Random,
+    people: Vec<Person>,
+    groups: Vec<ConversationId>,
+    sent: Vec<Message>,
+    names: usize,
+}
+
+impl History {
+    async fn begin(engine: &MessengerEngine, seed: u64) -> Self {
+        let mut people = Vec::new();
+        for name in ["alice", "bob", "carol", "dave"] {
+            people.push(Person::join(engine, name).await);
+        }
+        let mut groups = Vec::new();
+        let direct = people[0].open_direct(&people[1]).await;
+        groups.push(direct.id);
+        Self {
+            random: Random(seed),
+            people,
+            groups,
+            sent: Vec::new(),
+            names: 0,
+        }
+    }
+
+    /// One random change. Most that the rules refuse are harmless, and part of the history.
+    async fn step(&mut self) {
+        self.names += 1;
+        let what = self.random.below(100);
+        let who = self.random.of(&self.people).clone();
+        let other = self.random.of(&self.people).clone();
+        let group = *self.random.of(&self.groups);
+        let conversations = who.engine.conversations();
+        let name = format!("name {}", self.names);
+        match what {
+            0..40 => {
+                if let Ok(sent) = who.try_send(group, message(&name)).await {
+                    self.sent.push(sent.message);
+                }
+            }
+            40..58 if !self.sent.is_empty() => {
+                let of = self.random.of(&self.sent).clone();
+                let sender = self.people.iter().find(|it| it.user.id == of.sender_id);
+                let sender = sender.unwrap();
+                let messages = sender.engine.messages();
+                if what < 48 {
+                    let body = MessageBody::parse(name, sender.engine.limits());
+                    let _ = messages
+                        .edit(&sender.actor, of.conversation_id, of.id, body.unwrap())
+                        .await;
+                } else if what < 52 {
+                    let _ = messages
+                        .delete(&sender.actor, of.conversation_id, of.id)
+                        .await;
+                } else {
+                    let emoji = Reaction::parse(
+                        self.random.of::<&str>(&["👍", "🎉", "x"]),
+                        who.engine.limits(),
+                    )
+                    .unwrap();
+                    let place = (of.conversation_id, of.id);
+                    let messages = who.engine.messages();
+                    let _ = if what < 56 {
+                        messages.react(&who.actor, place.0, place.1, emoji).await
+                    } else {
+                        messages.unreact(&who.actor, place.0, place.1, emoji).await
+                    };
+                }
+            }
+            58..66 => {
+                let seq = Seq::new(self.random.below(12) as i64).unwrap();
+                let _ = if what < 63 {
+                    conversations.mark_read(&who.actor, group, seq).await
+                } else {
+                    conversations.mark_delivered(&who.actor, group, seq).await
+                };
+            }
+            66..69 => {
+                let title = Title::parse(name, who.engine.limits()).unwrap();
+                let _ = conversations.rename(&who.actor, group, title).await;
+            }
+            69..78 => {
+                let _ = who.add(group, &[&other]).await;
+            }
+            78..85 => {
+                let _ = who.remove(group, &other).await;
+            }
+            85..88 => {
+                let _ = who.leave(group).await;
+            }
+            88..90 => {
+                let role = *self.random.of(&[Role::Owner, Role::Admin, Role::Member]);
+                let _ = who.set_role(group, &other, role).await;
+            }
+            90..92 => {
+                let change = SettingsChange {
+                    pinned: Some(what == 90),
+                    ..SettingsChange::default()
+                };
+                let _ = who.change_settings(group, change).await;
+            }
+            92 => {
+                let _ = who.delete(group).await;
+            }
+            93..96 => {
+                let user = HostUser {
+                    id: who.user.id,
+                    username: who.user.username.clone(),
+                    display_name: DisplayName::parse(&name).unwrap(),
+                };
+                who.engine.users().ensure(user).await.unwrap();
+            }
+            _ => {
+                let history = *self
+                    .random
+                    .of(&[HistoryPolicy::All, HistoryPolicy::SinceJoin]);
+                let new = NewGroup {
+                    title: Title::parse(name, who.engine.limits()).unwrap(),
+                    members: vec![other.user.id],
+                    history,
+                };
+                let made = conversations.create_group(&who.actor, new).await.unwrap();
+                self.groups.push(made.id);
+            }
+        }
+    }
+}
+
+/// A random history with replicas that come and go in pages of random sizes.
+async fn try_history(world: &World, seed: u64) {
+    let mut limits = Limits::default();
+    limits.small_conversation_members_max = 3;
+    let engine = world.place.builder().limits(limits).open().await.unwrap();
+    let mut history = History::begin(&engine, seed).await;
+    let size = Size {
+        limit: *history.random.of(&[2, 3, 5, 9]),
+        timeline: *history.random.of(&[1, 2, 3, 5]),
+    };
+    let mut replicas = vec![Replica::default(); history.people.len()];
+    let mut fetched = Vec::new();
+    for _ in 0..150 {
+        match history.random.below(10) {
+            0..6 => history.step().await,
+            6..8 => {
+                let n = history.random.below(replicas.len());
+                let person = history.people[n].clone();
+                if !replicas[n].pull(&person, size).await {
+                    replicas[n].assert_equals_a_fresh_one(&person).await;
+                }
+            }
+            8 => {
+                // A hole is asked for now, and the answer comes later.
+                let n = history.random.below(replicas.len());
+                let person = &history.people[n];
+                let holes = replicas[n].rooms.iter().find_map(|(id, room)| {
+                    let hole = room.holes.keys().next()?;
+                    Some((*id, *hole))
+                });
+                if let Some((id, hole)) = holes {
+                    let conversations = engine.conversations();
+                    if let Ok(membership) = conversations.membership(&person.actor, id).await {
+                        let messages = engine.messages();
+                        let read = messages.history(&membership, around(hole), 2).await;
+                        fetched.push((n, id, read.unwrap()));
+                    }
+                }
+            }
+            _ => {
+                if !fetched.is_empty() {
+                    let (n, id, read) = fetched.swap_remove(history.random.below(fetched.len()));
+                    replicas[n].fill(id, &read);
+                }
+            }
+        }
+    }
+    for (n, id, read) in fetched {
+        replicas[n].fill(id, &read);
+    }
+    for (replica, person) in replicas.iter_mut().zip(&history.people) {
+        replica.catch_up(person, size).await;
+        replica.assert_equals_a_fresh_one(person).await;
+    }
+    engine.close().await;
+}
+
+on_both_databases!(
+    async fn whoever_was_away_has_what_somebody_has_who_begins(world: World) {
+        let number = |name| {
+            std::env::var(name)
+                .ok()
+                .map(|text| text.parse::<u64>().unwrap())
+        };
+        let histories = number("SYNC_HISTORIES").unwrap_or(12);
+        let base = number("SYNC_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
+        let kind = world.place.kind();
+        drop(world);
+        for seed in base..base + histories {
+            let world = World::new(kind).await;
+            let tried = std::panic::AssertUnwindSafe(try_history(&world, seed));
+            if let Err(panic) = tried.catch_unwind().await {
+                println!("SYNC_SEED={seed} SYNC_HISTORIES=1");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+
+    async fn a_first_page_has_the_newest_conversations_and_the_rest_follows_once(world: World) {
+        let alice = world.person("alice").await;
+        let mut opened = Vec::new();
+        for n in 0..50 {
+            let other = world.person(&format!("other-{n}")).await;
+            let conversation = alice.open_direct(&other).await.id;
+            alice.send(conversation, "hello").await;
+            opened.push(conversation);
+        }
+        // An old one is the newest again.
+        alice.send(opened[0], "again").await;
+
+        let mut pull = Pull {
+            limit: 20,
+            ..Pull::default()
+        };
+        let mut seen = Vec::new();
+        loop {
+            let pulled = world.engine.sync().pull(&alice.actor, &pull).await.unwrap();
+            seen.extend(
+                pulled
+                    .page
+                    .conversations
+                    .iter()
+                    .map(|it| it.conversation.id),
+            );
+            pull.cursor = Some(pulled.next);
+            if !pulled.page.has_more {
+                break;
+            }
+        }
+
+        assert_eq!(seen[0], opened[0]);
+        assert_eq!(seen[1], opened[49]);
+        seen.sort();
+        opened.sort();
+        assert_eq!(seen, opened);
+    }
+
+    async fn a_bootstrap_gives_the_cursor_of_its_own_moment(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        alice.send(conversation.id, "before").await;
+        let bootstrap = world.engine.sync().bootstrap(&bob.actor).await.unwrap();
+        alice.send(conversation.id, "after").await;
+
+        let pull = Pull {
+            cursor: Some(bootstrap.next),
+            ..Pull::default()
+        };
+        let pulled = world.engine.sync().pull(&bob.actor, &pull).await.unwrap();
+
+        let texts: Vec<_> = pulled
+            .page
+            .messages
+            .iter()
+            .map(|it| it.content.as_str())
+            .collect();
+        assert_eq!(texts, ["after"]);
+        assert!(!pulled.page.has_more);
+        assert!(!pulled.page.conversations[0].is_initial);
+        assert!(!pulled.page.conversations[0].lists_members);
+    }
+
+    async fn a_cursor_of_somebody_else_or_of_no_one_is_refused(world: World) {
+        let (alice, bob, _) = world.alice_and_bob().await;
+        let alices = world
+            .engine
+            .sync()
+            .bootstrap(&alice.actor)
+            .await
+            .unwrap()
+            .next;
+
+        for cursor in [
+            alices,
+            Cursor::parse("").unwrap(),
+            Cursor::parse("no cursor").unwrap(),
+        ] {
+            let pull = Pull {
+                cursor: Some(cursor),
+                ..Pull::default()
+            };
+            let refused = world.engine.sync().pull(&bob.actor, &pull).await;
+            assert!(
+                matches!(
+                    refused,
+                    Err(Error::ResyncRequired(ResyncReason::CursorMalformed))
+                ),
+                "{refused:?}"
+            );
+        }
+    }
+
+    async fn a_cursor_survives_a_restart_and_a_position_from_the_future_does_not(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let bootstrap = world.engine.sync().bootstrap(&bob.actor).await.unwrap();
+        alice.send(conversation.id, "missed").await;
+        world.engine.close().await;
+        let engine = world.place.open().await;
+        let bob = bob.at(&engine);
+
+        let mut pull = Pull {
+            cursor: Some(bootstrap.next),
+            ..Pull::default()
+        };
+        pull.seen = Some(bootstrap.stamp.as_of);
+        let pulled = engine.sync().pull(&bob.actor, &pull).await.unwrap();
+        assert_eq!(pulled.page.messages.len(), 1);
+
+        pull.seen = Position::new(pulled.page.stamp.as_of.get() + 1);
+        let refused = engine.sync().pull(&bob.actor, &pull).await;
+        assert!(
+            matches!(
+                refused,
+                Err(Error::ResyncRequired(ResyncReason::HistoryDiverged))
+            ),
+            "{refused:?}"
+        );
+    }
+
+    async fn a_pull_that_waits_answers_as_soon_as_there_is_something(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let bootstrap = world.engine.sync().bootstrap(&bob.actor).await.unwrap();
+        let mut pull = Pull {
+            cursor: Some(bootstrap.next),
+            wait: Duration::from_millis(50),
+            ..Pull::default()
+        };
+        let idle = world.engine.sync().pull(&bob.actor, &pull).await.unwrap();
+        assert!(idle.page.is_empty() && !idle.page.has_more);
+
+        pull.cursor = Some(idle.next);
+        pull.wait = Duration::from_secs(25);
+        let sync = world.engine.sync();
+        let waiting = sync.pull(&bob.actor, &pull);
+        let (pulled, _) =
+            futures_util::future::join(waiting, alice.send(conversation.id, "now")).await;
+
+        assert_eq!(pulled.unwrap().page.messages[0].content, "now");
+    }
+
+    async fn pages_are_bounded_in_bytes(world: World) {
+        let mut limits = Limits::default();
+        limits.page_bytes_max = 10_000;
+        let engine = world.place.builder().limits(limits).open().await.unwrap();
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+        let conversation = alice.open_direct(&bob).await.id;
+        let mut pull = Pull {
+            cursor: Some(engine.sync().bootstrap(&bob.actor).await.unwrap().next),
+            ..Pull::default()
+        };
+        for _ in 0..30 {
+            alice.send(conversation, &"x".repeat(2_000)).await;
+        }
+
+        let (mut pages, mut messages) = (0, 0);
+        loop {
+            let pulled = engine.sync().pull(&bob.actor, &pull).await.unwrap();
+            assert!(pulled.page.messages.len() <= 5);
+            messages += pulled.page.messages.len();
+            pages += 1;
+            pull.cursor = Some(pulled.next);
+            if !pulled.page.has_more {
+                break;
+            }
+        }
+        assert_eq!((pages, messages), (7, 30));
+    }
+);
