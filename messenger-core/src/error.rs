@@ -107,7 +107,8 @@ pub enum Error {
         /// How long to wait before trying again.
         retry_after: Duration,
     },
-    /// A subscription fell further behind than the change log reaches. Sync, subscribe again.
+    /// A subscription fell further behind than the change log reaches, or the database may have
+    /// lost the end of its history. Sync, subscribe again.
     #[error("the subscription is too far behind")]
     SubscriptionLost,
     /// The engine is closing or closed.

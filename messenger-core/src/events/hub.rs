@@ -18,7 +18,8 @@ use crate::auth::Revocations;
 use crate::error::{Error, Result};
 use crate::ids::{ConversationId, Position, Seq, SessionId, UserId};
 use crate::limits::Limits;
-use crate::store::{Access, Store};
+use crate::store::entity::head;
+use crate::store::{Access, DbBackend, Store, fence};
 use crate::tasks::Tasks;
 
 /// The longest time between two looks at the change log, whatever the settings say: the end of a
@@ -72,12 +73,14 @@ impl Hub {
         tasks: &Tasks,
     ) -> Result<Self> {
         let (commands, received) = mpsc::channel(limits.hub_queue_max);
-        let head = queries::head(&store.follow()).await?;
+        let head = fence::head(&store.follow()).await?;
+        let (fence, head) = (head.fence_start, Position::stored(head.pos));
         let task = Task {
             store,
             revocations,
             settings,
             limits: limits.clone(),
+            fence,
             last: head,
             moves: VecDeque::new(),
             moves_after: head,
@@ -176,6 +179,8 @@ struct Task {
     revocations: Arc<Revocations>,
     settings: LiveSettings,
     limits: Limits,
+    /// Where the positions of this life of the database begin.
+    fence: i64,
     /// The last position that was delivered.
     last: Position,
     /// Who came and went after `moves_after`, for those who attach with a slightly older picture.
@@ -235,7 +240,11 @@ impl Task {
     /// Delivers what the database has and the hub has not been told of.
     async fn catch_up(&mut self) -> Result<()> {
         let log = self.store.follow();
-        let head = self.answered(queries::head(&log)).await?;
+        let head = self.answered(fence::head(&log)).await?;
+        if head.fence_start != self.fence {
+            self.begin_anew(&head);
+        }
+        let head = Position::stored(head.pos);
         while self.last < head {
             let deployment = self.store.deployment;
             let limit = self.settings.batch_size.max(1);
@@ -254,6 +263,22 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// Takes a database that has begun a new fence for what it is.
+    ///
+    /// Another process that opens an SQLite file begins one too, and takes nothing back. A PostgreSQL
+    /// server may have lost what was delivered already, and who had joined what: everybody who
+    /// listens has to look again.
+    fn begin_anew(&mut self, head: &head::Model) {
+        self.fence = head.fence_start;
+        if self.store.backend() == DbBackend::Postgres {
+            self.listeners.clear();
+            self.audiences.clear();
+            self.moves.clear();
+            self.last = Position::stored(head.pos);
+            self.moves_after = self.last;
+        }
     }
 
     /// Waits for a query, but not for a connection that has fallen silent.

@@ -28,7 +28,8 @@ const REPLAY_AGAIN: Duration = Duration::from_secs(1);
 ///
 /// Dropping it ends it. It ends by itself with one error: [`Error::InvalidToken`] when the
 /// actor's session ends, [`Error::Closed`] when the engine closes, [`Error::SubscriptionLost`]
-/// when it has not been read for so long that the change log no longer reaches back; or with what
+/// when it has not been read for so long that the change log no longer reaches back, or when
+/// PostgreSQL was restarted and may have lost the end of its history; or with what
 /// the database says, if that is no passing trouble.
 ///
 /// A subscription that is not read costs a bounded queue that it shares with the user's others;
@@ -213,7 +214,13 @@ impl Stream for Subscription {
                     this.start_replay();
                     continue;
                 }
-                Some(Err(RecvError::Closed)) | None => Err(Error::Closed),
+                Some(Err(RecvError::Closed)) | None => Err(
+                    // The hub lives on, but what it knew may have been taken back.
+                    match this.engine.tasks().closing().is_cancelled() {
+                        true => Error::Closed,
+                        false => Error::SubscriptionLost,
+                    },
+                ),
             };
             break next;
         };

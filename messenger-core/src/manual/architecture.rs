@@ -127,8 +127,9 @@
 //! at a position taken from the clock (seconds × 2^20), above everything that can have been issued
 //! before, in this history or in one that a restore took back. Every opening of an SQLite file is
 //! an incarnation; PostgreSQL's are told apart by system identifier, timeline and start time, when
-//! an engine opens. An engine that is running while PostgreSQL loses the end of its history (a
-//! restore, an asynchronous fail-over) does not notice: restart every engine after one.
+//! an engine opens and again in the very statement that locks the head for a write: a server that was
+//! restarted, restored or promoted is noticed at the next write. Then the writer forgets what it
+//! remembers, a new fence begins, and whoever listens has to look again.
 //!
 //! # Sync by cursor
 //!

@@ -60,8 +60,9 @@
 //!
 //! # After a restore or a fail-over of PostgreSQL
 //!
-//! Restart every server. A server that is running keeps what it knows of the end of the history,
-//! which the restore may have taken back. Do not change users or members by hand while servers run:
+//! Nothing has to be restarted: at the next write every server notices and forgets what it knows of
+//! the end of the history. Sockets are closed, and clients sync again; one that had seen what was
+//! lost is told to start again. Do not change users or members by hand while servers run:
 //! they keep such rows in memory until somebody moves the head of the change log.
 //!
 //! # Stopping

@@ -19,9 +19,17 @@ pub(crate) const SHARD: i16 = 0;
 /// Positions that one second of an incarnation has room for, as a power of two.
 const POSITIONS_PER_SECOND_LOG2: u32 = 20;
 
+/// What tells the lives of a PostgreSQL database apart, in SQL. The timeline comes from the log's
+/// file name, since the control file may lag after a promotion. All of it is readable without being
+/// a superuser.
+pub(crate) const INCARNATION: &str = "concat_ws(':', \
+    (SELECT system_identifier FROM pg_control_system()), \
+    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
+    extract(epoch FROM pg_postmaster_start_time()))";
+
 /// Starts a new fence if this is a new incarnation: every opening of an SQLite file, and the first
 /// opening after a start or a promotion of a PostgreSQL server.
-pub(super) async fn start(db: &DatabaseTransaction, backend: DbBackend) -> Result<(), DbErr> {
+pub(crate) async fn start(db: &DatabaseTransaction, backend: DbBackend) -> Result<(), DbErr> {
     let incarnation = incarnation(db, backend).await?;
     let now = clock::now();
     let found = match backend {
@@ -135,14 +143,10 @@ async fn incarnation(db: &DatabaseTransaction, backend: DbBackend) -> Result<Str
     if backend != DbBackend::Postgres {
         return Ok("sqlite".to_owned());
     }
-    // The timeline comes from the log's file name, since the control file may lag after a
-    // promotion. All of it is readable without being a superuser.
-    let sql = "SELECT concat_ws(':', (SELECT system_identifier FROM pg_control_system()), \
-               substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
-               extract(epoch FROM pg_postmaster_start_time())) AS incarnation";
+    let sql = format!("SELECT {INCARNATION}");
     let row = db
         .query_one_raw(Statement::from_string(backend, sql))
         .await?
         .ok_or_else(|| DbErr::Custom("PostgreSQL did not say who it is".to_owned()))?;
-    row.try_get("", "incarnation")
+    row.try_get_by_index(0)
 }

@@ -23,11 +23,12 @@ use base64::prelude::BASE64_STANDARD;
 pub(crate) use error::is_constraint;
 pub(crate) use fence::SHARD;
 use migration::{Migrator, MigratorTrait};
+pub(crate) use sea_orm::DbBackend;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
-    DbBackend, DbErr, EntityTrait, IsolationLevel, SqliteTransactionMode, Statement,
-    TransactionOptions, TransactionTrait, Value,
+    DbErr, EntityTrait, IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionTrait, Value,
 };
 use tokio::sync::Mutex;
 pub(crate) use url::Target;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::events::{Change, Hub};
 use crate::limits::Limits;
 use crate::store::rows::Rows;
-use crate::store::{SHARD, Store, is_constraint};
+use crate::store::{SHARD, Store, fence, is_constraint, statement};
 
 /// A transaction that takes longer than this is worth a line in the log.
 const SLOW: Duration = Duration::from_millis(500);
@@ -30,6 +30,8 @@ pub(super) struct Task {
     limits: Limits,
     rows: Rows,
     batch: Batch,
+    /// What locks the head of the change log on PostgreSQL.
+    lock: String,
 }
 
 type Jobs = Vec<Box<dyn Job>>;
@@ -65,6 +67,10 @@ impl Task {
             limits,
             rows,
             batch,
+            lock: format!(
+                "SELECT pos, incarnation, {} FROM sync_heads WHERE shard = ? FOR UPDATE",
+                fence::INCARNATION
+            ),
         }
     }
 
@@ -238,17 +244,28 @@ impl Task {
         begun.map_err(Failure::All)
     }
 
+    /// Locks the head of the change log, and starts a new fence if this is not the database any
+    /// more that it was: a server that was restarted may have lost the end of its history.
     async fn lock_head(&self, db: &DatabaseTransaction) -> Result<i64, Failure> {
-        let backend = self.store.backend();
-        let sql = match backend {
-            DbBackend::Postgres => "SELECT pos FROM sync_heads WHERE shard = $1 FOR UPDATE",
-            _ => "SELECT pos FROM sync_heads WHERE shard = ?",
-        };
-        let statement = Statement::from_sql_and_values(backend, sql, [SHARD.into()]);
-        let row = db.query_one_raw(statement).await?.ok_or_else(|| {
-            Failure::All(Error::Internal("the change log has no head".to_owned()))
-        })?;
-        Ok(row.try_get_by_index(0)?)
+        let lost = || Failure::All(Error::Internal("the change log has no head".to_owned()));
+        if self.store.backend() != DbBackend::Postgres {
+            // Nothing happens to an SQLite file under an open connection.
+            let sql = "SELECT pos FROM sync_heads WHERE shard = ?";
+            let row = db.query_one_raw(statement(db, sql, [SHARD.into()])).await?;
+            return Ok(row.ok_or_else(lost)?.try_get_by_index(0)?);
+        }
+        let row = db
+            .query_one_raw(statement(db, &self.lock, [SHARD.into()]))
+            .await?
+            .ok_or_else(lost)?;
+        let (known, actual): (String, String) =
+            (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
+        if known == actual {
+            return Ok(row.try_get_by_index(0)?);
+        }
+        tracing::warn!("the database was restarted or replaced; a new fence begins");
+        fence::start(db, DbBackend::Postgres).await?;
+        Ok(fence::head(db).await.map_err(Failure::All)?.pos)
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use messenger_core::{Error, ErrorKind, Limits, MessengerEngine};
+use messenger_core::sync::Pull;
+use messenger_core::{Error, ErrorKind, Limits, MessengerEngine, ResyncReason};
 use sqlx::Connection;
 use tests::{DatabaseKind, PATIENCE, within};
 use tokio::net::{TcpListener, TcpStream};
@@ -184,6 +185,56 @@ async fn writes_work_again_after_the_address_led_to_a_standby() {
             .is_ok()
     })
     .await;
+}
+
+/// What a restore from a backup or an asynchronous fail-over leaves, under an engine that runs: the
+/// last changes are gone, and the server says that it is another than before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_lost_the_end_of_its_history_is_noticed() {
+    let world = World::new(DatabaseKind::Postgres).await;
+    let (alice, bob, conversation) = world.alice_and_bob().await;
+    let mut bobs = bob.subscribe().await;
+    alice.send(conversation.id, "kept").await;
+    let pull = async |cursor| {
+        let pull = Pull {
+            cursor,
+            ..Pull::default()
+        };
+        world.engine.sync().pull(&bob.actor, &pull).await
+    };
+    let kept = pull(None).await.unwrap().next;
+    let pos = world.place.number("SELECT pos FROM sync_heads").await;
+    alice.send(conversation.id, "lost").await;
+    let lost = pull(Some(kept.clone())).await.unwrap().next;
+
+    for sql in [
+        format!("DELETE FROM messages WHERE created_pos > {pos}"),
+        format!("DELETE FROM events WHERE pos > {pos}"),
+        format!("UPDATE conversations SET last_seq = 1, changed_pos = {pos}, last_pos = {pos}"),
+        format!("UPDATE members SET last_read_seq = least(last_read_seq, 1), read_pos = {pos}"),
+        format!("UPDATE sync_heads SET pos = {pos}, incarnation = 'before'"),
+    ] {
+        world.place.execute(&sql).await;
+    }
+    let other = alice.send(conversation.id, "other").await;
+
+    // What the writer remembered of the lost history is forgotten.
+    assert_eq!(other.seq.get(), 2);
+    let refused = pull(Some(lost)).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::ResyncRequired(ResyncReason::HistoryDiverged))
+        ),
+        "{refused:?}"
+    );
+    let page = pull(Some(kept)).await.unwrap().page;
+    let texts: Vec<_> = page.messages.iter().map(|it| it.content.as_str()).collect();
+    assert_eq!(texts, ["other"]);
+    assert_eq!(next_text(&mut bobs).await, "kept");
+    assert_eq!(next_text(&mut bobs).await, "lost");
+    let end = within(PATIENCE, "the subscription ends", bobs.next()).await;
+    assert!(matches!(end, Some(Err(Error::SubscriptionLost))), "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
