@@ -97,6 +97,25 @@ pub struct Marker {
     pub version: Position,
 }
 
+impl Marker {
+    /// Makes one of its parts, as a replica does that hears of them one by one.
+    pub fn new(
+        conversation_id: ConversationId,
+        user_id: UserId,
+        last_read: Seq,
+        last_delivered: Seq,
+        version: Position,
+    ) -> Self {
+        Self {
+            conversation_id,
+            user_id,
+            last_read,
+            last_delivered,
+            version,
+        }
+    }
+}
+
 /// Somebody who belongs to a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

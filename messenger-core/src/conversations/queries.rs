@@ -81,6 +81,19 @@ pub(crate) async fn membership(
         .ok_or(Error::ConversationNotFound)
 }
 
+/// The small conversations to which a user belongs.
+pub(crate) async fn small(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    members_max: u32,
+) -> Result<Vec<ConversationId>> {
+    let rows = joined_by(user)
+        .filter(conversation::Column::MemberCount.lte(i64::from(members_max)))
+        .all(db)
+        .await?;
+    Ok(rows.iter().map(|row| row.conversation_id.into()).collect())
+}
+
 /// The members of a conversation after one of them, ordered by id.
 pub(super) async fn members(
     db: &impl ConnectionTrait,

@@ -121,6 +121,11 @@ pub enum EventKind {
         /// [`last_read`](Markers::last_read) has moved.
         markers: Markers,
     },
+    /// Somebody shows another profile. Only streams that go on from a cursor hear of it.
+    UserChanged {
+        /// The profile as it is now.
+        user: User,
+    },
     /// The listener keeps a conversation in another way. Nobody else is told.
     OwnChanged {
         /// The conversation.
@@ -216,6 +221,8 @@ pub(crate) enum Change {
         conversation: ConversationId,
         event: Arc<Event>,
     },
+    /// A user shows another profile. Told to whoever shares a small conversation with them.
+    Profile { user: UserId, event: Arc<Event> },
     /// Something of which only the user's own devices are told.
     Own { user: UserId, event: Arc<Event> },
     SessionsRevoked {
@@ -224,6 +231,9 @@ pub(crate) enum Change {
         sessions: Arc<[SessionId]>,
         at: Timestamp,
     },
+    /// Something of which a user's devices can not be told exactly any more: a stream that goes on
+    /// from a cursor reads it.
+    Stale { position: Position, user: UserId },
     /// A change that no listener is told of.
     Unseen { position: Position },
 }
@@ -235,8 +245,11 @@ impl Change {
             | Self::Joined { event, .. }
             | Self::Left { event, .. }
             | Self::ConversationDeleted { event, .. }
+            | Self::Profile { event, .. }
             | Self::Own { event, .. } => event.position,
-            Self::SessionsRevoked { position, .. } | Self::Unseen { position } => *position,
+            Self::SessionsRevoked { position, .. }
+            | Self::Stale { position, .. }
+            | Self::Unseen { position } => *position,
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::event::{Change, Event};
 use super::{LiveSettings, queries};
 use crate::auth::Revocations;
+use crate::conversations;
 use crate::error::{Error, Result};
 use crate::ids::{ConversationId, Position, Seq, SessionId, UserId};
 use crate::limits::Limits;
@@ -40,6 +41,8 @@ pub(crate) struct Hub {
 pub(super) enum Signal {
     Event(Arc<Event>),
     Revoked(Arc<[SessionId]>),
+    /// Something that can not be told happened at a position.
+    Stale(Position),
 }
 
 /// A place in a user's channel.
@@ -231,10 +234,7 @@ impl Task {
         if first.get() > self.last.get() + 1 {
             self.catch_up().await?;
         }
-        for change in &changes {
-            self.deliver(change);
-        }
-        Ok(())
+        self.deliver_all(&changes).await
     }
 
     /// Delivers what the database has and the hub has not been told of.
@@ -258,11 +258,36 @@ impl Task {
                 self.moves_after = head;
                 break;
             }
-            for change in &changes {
-                self.deliver(change);
-            }
+            self.deliver_all(&changes).await?;
         }
         Ok(())
+    }
+
+    async fn deliver_all(&mut self, changes: &[Change]) -> Result<()> {
+        for change in changes {
+            if let Change::Profile { user, event } = change
+                && event.position > self.last
+                && !self.listeners.is_empty()
+            {
+                // Who knows whom is not kept here: profiles change seldom.
+                let small = self.limits.small_conversation_members_max;
+                let log = self.store.follow();
+                let shared = conversations::queries::small(&log, *user, small);
+                let shared = self.answered(shared).await?;
+                self.tell_acquaintances(*user, &shared, event);
+            }
+            self.deliver(change);
+        }
+        Ok(())
+    }
+
+    /// Tells a user, and everybody who is in one of these conversations, once.
+    fn tell_acquaintances(&self, user: UserId, shared: &[ConversationId], event: &Arc<Event>) {
+        let in_shared = shared.iter().filter_map(|id| self.audiences.get(id));
+        let told: HashSet<UserId> = in_shared.flatten().copied().chain([user]).collect();
+        for listener in told.iter().filter_map(|user| self.listeners.get(user)) {
+            listener.tell(event);
+        }
     }
 
     /// Takes a database that has begun a new fence for what it is.
@@ -350,7 +375,14 @@ impl Task {
                         .try_broadcast(Signal::Revoked(sessions.clone()));
                 }
             }
-            Change::Unseen { .. } => {}
+            Change::Stale { user, .. } => {
+                if let Some(listener) = self.listeners.get(user)
+                    && position > listener.after
+                {
+                    let _ = listener.signals.try_broadcast(Signal::Stale(position));
+                }
+            }
+            Change::Profile { .. } | Change::Unseen { .. } => {}
         }
     }
 

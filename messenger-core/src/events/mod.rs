@@ -8,15 +8,18 @@
 mod event;
 mod hub;
 mod queries;
+mod resume;
 mod subscription;
 
 pub(crate) use self::event::Change;
 pub use self::event::{Event, EventKind};
 pub(crate) use self::hub::Hub;
+pub use self::resume::{Resumed, Update};
 pub use self::subscription::Subscription;
 use crate::auth::Actor;
 use crate::engine::MessengerEngine;
 use crate::error::Result;
+use crate::sync::Pull;
 
 /// How live events are delivered.
 #[derive(Clone, Debug)]
@@ -68,5 +71,19 @@ impl<'a> Events<'a> {
     /// Dropping it, or the [`Subscription`], ends it.
     pub async fn subscribe(&self, actor: &Actor) -> Result<Subscription> {
         Subscription::open(self.engine, actor).await
+    }
+
+    /// Goes on from where a client is: first pages with what it has missed, and then, without a gap
+    /// and without a repetition, what happens.
+    ///
+    /// [`Pull::cursor`] is where the client is, `None` for one that begins; its bounds are those of
+    /// the pages. Every update carries the cursor to keep with it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the stream ends it. Whoever resumes from the last cursor that was kept misses
+    /// nothing.
+    pub fn resume(&self, actor: &Actor, pull: Pull) -> Resumed {
+        Resumed::start(self.engine, actor, pull)
     }
 }

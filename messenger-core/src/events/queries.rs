@@ -151,6 +151,12 @@ async fn render(
         .into_iter()
         .map(|user| (user.id, user))
         .collect();
+    let profiles = of_kind(event::Kind::UserChanged).filter_map(|line| line.user_id);
+    let profiles: HashMap<UserId, User> = users::queries::by_ids(db, profiles)
+        .await?
+        .into_iter()
+        .map(|user| (user.id, user))
+        .collect();
     let changed = lines
         .iter()
         .filter(|line| is_about_a_message(line.kind) && line.kind != event::Kind::MessageCreated)
@@ -227,8 +233,15 @@ async fn render(
                 if find_message()?.version > position =>
             {
                 // The row has what a later line tells: to say it here would be to say it early,
-                // and perhaps to somebody who has left in between.
-                Change::Unseen { position }
+                // and perhaps to somebody who has left in between. But that line does not say whose
+                // the reactions are.
+                match (line.kind, line.actor_id) {
+                    (event::Kind::ReactionChanged, Some(actor)) => Change::Stale {
+                        position,
+                        user: actor.into(),
+                    },
+                    _ => Change::Unseen { position },
+                }
             }
             event::Kind::MessageEdited => {
                 let message = find_message()?;
@@ -386,6 +399,16 @@ async fn render(
                     event: event(EventKind::OwnChanged {
                         conversation,
                         settings: *settings.ok_or_else(|| damaged(line))?,
+                    }),
+                }
+            }
+            event::Kind::UserChanged => {
+                let user = person(line.user_id)?;
+                let profile = profiles.get(&user).ok_or_else(|| damaged(line))?;
+                Change::Profile {
+                    user,
+                    event: event(EventKind::UserChanged {
+                        user: profile.clone(),
                     }),
                 }
             }

@@ -12,7 +12,7 @@ use async_broadcast::{Receiver, RecvError};
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
-use super::event::{Change, Event};
+use super::event::{Change, Event, EventKind};
 use super::hub::{Attached, Signal};
 use super::queries;
 use crate::auth::Actor;
@@ -65,26 +65,7 @@ enum HasMore {
 
 impl Subscription {
     pub(super) async fn open(engine: &MessengerEngine, actor: &Actor) -> Result<Self> {
-        let user = actor.user_id();
-        let attached = loop {
-            // One picture: the memberships, and the position up to which they are true.
-            let read = move |db| async move {
-                let head = queries::head(&db).await?;
-                let joined = conversations::queries::joined(&db, user).await?;
-                Ok((head, joined))
-            };
-            let (head, joined) = engine.store().snapshot(engine.tasks(), read).await?;
-            if let Some(attached) = engine.hub().attach(user, joined, head).await? {
-                break attached;
-            }
-        };
-        // A session that ended before the place was taken is found here, a later one by signal.
-        if let Some(session) = actor.session_id()
-            && engine.auth().has_ended(session).await?
-        {
-            return Err(Error::InvalidToken);
-        }
-        let Attached { signals, after } = attached;
+        let Attached { signals, after } = attach(engine, actor).await?;
         Ok(Self {
             engine: engine.clone(),
             actor: actor.clone(),
@@ -156,9 +137,33 @@ impl Subscription {
                     .contains(&session)
                     .then_some(Err(Error::InvalidToken))
             }
-            Change::Unseen { .. } => None,
+            Change::Profile { .. } | Change::Stale { .. } | Change::Unseen { .. } => None,
         }
     }
+}
+
+/// Takes a place in the user's channel, unless the actor's session has ended.
+pub(super) async fn attach(engine: &MessengerEngine, actor: &Actor) -> Result<Attached> {
+    let user = actor.user_id();
+    let attached = loop {
+        // One picture: the memberships, and the position up to which they are true.
+        let read = move |db| async move {
+            let head = queries::head(&db).await?;
+            let joined = conversations::queries::joined(&db, user).await?;
+            Ok((head, joined))
+        };
+        let (head, joined) = engine.store().snapshot(engine.tasks(), read).await?;
+        if let Some(attached) = engine.hub().attach(user, joined, head).await? {
+            break attached;
+        }
+    };
+    // A session that ended before the place was taken is found here, a later one by signal.
+    if let Some(session) = actor.session_id()
+        && engine.auth().has_ended(session).await?
+    {
+        return Err(Error::InvalidToken);
+    }
+    Ok(attached)
 }
 
 impl Stream for Subscription {
@@ -197,12 +202,15 @@ impl Stream for Subscription {
             }
             let next = match ready!(Pin::new(&mut this.signals).poll_recv(cx)) {
                 Some(Ok(Signal::Event(event))) => {
-                    if event.position <= this.position {
+                    // Profiles are in no line that a replay reads, so they are left to a sync.
+                    let is_profile = matches!(event.kind, EventKind::UserChanged { .. });
+                    if event.position <= this.position || is_profile {
                         continue;
                     }
                     this.position = event.position;
                     Ok(event)
                 }
+                Some(Ok(Signal::Stale(_))) => continue,
                 Some(Ok(Signal::Revoked(sessions))) => {
                     let mine = this.actor.session_id();
                     if !mine.is_some_and(|session| sessions.contains(&session)) {

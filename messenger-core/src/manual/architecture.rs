@@ -96,6 +96,12 @@
 //! drops its oldest when it is full. A reader who was that slow is told so by the channel, reads on
 //! from the table at the position where it had stopped, and comes back. Nobody waits for it.
 //!
+//! A stream that goes on from a cursor ([`Events::resume`](crate::events::Events::resume)) takes its
+//! place in the channel first and reads pages after it, up to a head that is not behind the place;
+//! the overlap is cut by positions. It tells messages, markers and profiles as they happen. For
+//! everything else, and whenever the channel has dropped something, it reads a page from the last
+//! position that it told: one code path for all that is seldom, and it is the one of a sync.
+//!
 //! The end of a session is a line of the change log too, which is how every node learns of it, and
 //! why [`verify`](crate::auth::Auth::verify) can be exact without reading the database.
 //!

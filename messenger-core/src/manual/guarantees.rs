@@ -15,6 +15,13 @@
 //! | A database connection that is cut or falls silent loses nothing that was acknowledged | what was under way may have to be sent again; a refresh that was, may end in a log-in | `engine/outages.rs` |
 //! | A full disk refuses writes, loses nothing that was acknowledged, and there being room again is enough | | `write/writer.rs` |
 //! | A call that is dropped leaves everything or nothing, and healthy pools | | `engine/cancellation.rs` |
+//! | After any absence, pages by a cursor end with what somebody has who begins: messages, edits, deletions, reactions, members, markers, settings, profiles | consistent at `has_more: false` | `engine/pull.rs` |
+//! | What a page leaves out is a declared gap, and can be read | | `engine/pull.rs`, `contract/pull.rs` |
+//! | A stream that is cut off at any moment and resumed tells everything, and nothing twice | with the last cursor that was kept | `engine/pull.rs` |
+//! | No cursor is void because of its age; one that knows of a history that was taken back is told | noticed at the next write on PostgreSQL, at the start on SQLite | `engine/pull.rs`, `engine/outages.rs` |
+//! | A write under a client's id takes place once, and something else under the same id is refused | a message that was sent answers with the first one instead | `engine/message_changes.rs`, `engine/groups.rs` |
+//! | Nobody sees a message of a group from before they may, or after they left | also in pages, history and events | `engine/groups.rs`, `engine/pull.rs` |
+//! | The number of unread messages is exact | | `engine/groups.rs` |
 //! | Events arrive in order, each once, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
 //! | A slow reader of events costs nobody else anything; heavy reading does not hold up live events | | `engine/live.rs`, `write/writer.rs` |
 //! | A session that has ended works nowhere: not on its own node at once, not on others after a look at the change log | the look is every 200 ms | `engine/live.rs`, `engine/several_processes.rs` |

@@ -17,7 +17,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 use crate::error::{Error, Result, ResyncReason};
-use crate::ids::UserId;
+use crate::ids::{Position, UserId};
 use crate::store::SHARD;
 
 /// The longest cursor, in characters: far more than one in the middle of a first sync has.
@@ -46,6 +46,16 @@ impl Cursor {
             return Err(malformed());
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// The cursor of a user who knows everything up to a position.
+    pub(crate) fn at(position: Position, key: &[u8], user: UserId) -> Self {
+        let token = Token {
+            pos: position.get(),
+            at: position.get(),
+            run: None,
+        };
+        token.seal(key, user)
     }
 
     /// Returns the text: letters, digits, `-` and `_`.

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use super::cursor::Token;
-use super::{Bootstrap, Changes, Gap};
+use super::{Bootstrap, Changes, Cursor, Gap};
 use crate::conversations::{self, Conversation};
 use crate::error::{Error, Result};
 use crate::ids::{ConversationId, Seq, UserId};
@@ -69,11 +68,6 @@ pub(super) async fn bootstrap(
         })
     });
     let gaps = gaps.collect();
-    let next = Token {
-        pos: head.pos,
-        at: head.pos,
-        run: None,
-    };
     recent_messages.sort_by_key(|message| (message.conversation_id, message.seq));
     mark_mine(db, user, &mut recent_messages).await?;
     let users = everybody(db, user, &conversations, &recent_messages).await?;
@@ -85,7 +79,7 @@ pub(super) async fn bootstrap(
         recent_messages,
         gaps,
         stamp,
-        next: next.seal(key, user),
+        next: Cursor::at(stamp.as_of, key, user),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{HostUser, User};
 use crate::error::{Error, Result};
-use crate::events::Change;
+use crate::events::{Change, EventKind};
 use crate::store::entity::event;
 use crate::write::{Batch, LogRefs, Needs, Operation};
 
@@ -50,7 +50,9 @@ impl Operation for EnsureUser {
             ..LogRefs::default()
         };
         batch.log(position, event::Kind::UserChanged, &refs);
-        batch.announce(Change::Unseen { position });
-        batch.require_user(*id).map(User::from)
+        let user = User::from(batch.require_user(*id)?);
+        let event = batch.event(position, EventKind::UserChanged { user: user.clone() });
+        batch.announce(Change::Profile { user: *id, event });
+        Ok(user)
     }
 }

@@ -5,12 +5,15 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Role, SettingsChange, Title};
+use messenger_core::events::{Resumed, Update};
 use messenger_core::messages::{Message, MessageBody, Reaction};
 use messenger_core::sync::{Cursor, Pull};
 use messenger_core::users::{DisplayName, HostUser};
 use messenger_core::{ConversationId, Error, Limits, MessengerEngine, Position, ResyncReason, Seq};
+use tests::soon;
+use tokio::time::timeout;
 
 use crate::replica::{Replica, Size, around};
 use crate::world::{Person, World, message, on_both_databases};
@@ -163,6 +166,72 @@ impl History {
     }
 }
 
+/// A random history with replicas that listen, are cut off at any moment, and resume.
+async fn try_listening(world: &World, seed: u64) {
+    let mut limits = Limits::default();
+    limits.small_conversation_members_max = 3;
+    limits.subscriber_queue_max = 4;
+    let engine = world.place.builder().limits(limits).open().await.unwrap();
+    let mut history = History::begin(&engine, seed).await;
+    let size = Size {
+        limit: *history.random.of(&[3, 9]),
+        timeline: *history.random.of(&[1, 3]),
+    };
+    let count = history.people.len();
+    let mut replicas = vec![Replica::default(); count];
+    let mut streams: Vec<Option<Resumed>> = (0..count).map(|_| None).collect();
+    for _ in 0..150 {
+        let n = history.random.below(count);
+        let person = history.people[n].clone();
+        match history.random.below(10) {
+            0..5 => history.step().await,
+            5..9 => {
+                let stream = streams[n].get_or_insert_with(|| {
+                    let pull = replicas[n].ask(size);
+                    engine.events().resume(&person.actor, pull)
+                });
+                for _ in 0..history.random.below(4) {
+                    let next = timeout(Duration::from_millis(20), stream.next());
+                    match next.await {
+                        Ok(update) => replicas[n].take(person.user.id, update.unwrap().unwrap()),
+                        Err(_) => break, // nothing to say now
+                    }
+                }
+            }
+            _ => streams[n] = None,
+        }
+    }
+    drop(streams);
+    for (replica, person) in replicas.iter_mut().zip(&history.people) {
+        let mut stream = engine.events().resume(&person.actor, replica.ask(size));
+        loop {
+            let next = soon("the stream is live", stream.next()).await;
+            let update = next.unwrap().unwrap();
+            let is_live = matches!(update, Update::Live { .. });
+            replica.take(person.user.id, update);
+            if is_live {
+                break;
+            }
+        }
+        replica.assert_equals_a_fresh_one(person).await;
+    }
+    // A stream that is live tells all, without a sync.
+    let mut streams = Vec::new();
+    for (replica, person) in replicas.iter_mut().zip(&history.people) {
+        streams.push(engine.events().resume(&person.actor, replica.ask(size)));
+    }
+    for _ in 0..20 {
+        history.step().await;
+    }
+    for ((replica, person), stream) in replicas.iter_mut().zip(&history.people).zip(&mut streams) {
+        while let Ok(update) = timeout(Duration::from_millis(500), stream.next()).await {
+            replica.take(person.user.id, update.unwrap().unwrap());
+        }
+        replica.assert_equals_a_fresh_one(person).await;
+    }
+    engine.close().await;
+}
+
 /// A random history with replicas that come and go in pages of random sizes.
 async fn try_history(world: &World, seed: u64) {
     let mut limits = Limits::default();
@@ -234,6 +303,26 @@ on_both_databases!(
         for seed in base..base + histories {
             let world = World::new(kind).await;
             let tried = std::panic::AssertUnwindSafe(try_history(&world, seed));
+            if let Err(panic) = tried.catch_unwind().await {
+                println!("SYNC_SEED={seed} SYNC_HISTORIES=1");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+
+    async fn whoever_listens_and_is_cut_off_and_resumes_has_everything(world: World) {
+        let number = |name| {
+            std::env::var(name)
+                .ok()
+                .map(|text| text.parse::<u64>().unwrap())
+        };
+        let histories = number("SYNC_HISTORIES").unwrap_or(6);
+        let base = number("SYNC_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
+        let kind = world.place.kind();
+        drop(world);
+        for seed in base..base + histories {
+            let world = World::new(kind).await;
+            let tried = std::panic::AssertUnwindSafe(try_listening(&world, seed));
             if let Err(panic) = tried.catch_unwind().await {
                 println!("SYNC_SEED={seed} SYNC_HISTORIES=1");
                 std::panic::resume_unwind(panic);

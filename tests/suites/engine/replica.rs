@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use messenger_core::conversations::{Conversation, Marker, Member};
+use messenger_core::conversations::{Conversation, ConversationHead, Marker, Member};
+use messenger_core::events::{Event, EventKind, Update};
 use messenger_core::messages::{Between, History, Message};
 use messenger_core::sync::{Cursor, Page, Pull};
 use messenger_core::users::User;
@@ -55,15 +56,20 @@ impl Replica {
         }
     }
 
-    /// Asks for one page; tells whether there are more.
-    pub(crate) async fn pull(&mut self, person: &Person, size: Size) -> bool {
-        let pull = Pull {
+    /// What to ask with, to go on from here.
+    pub(crate) fn ask(&self, size: Size) -> Pull {
+        Pull {
             cursor: self.cursor.clone(),
             seen: self.seen,
             limit: size.limit,
             timeline_limit: size.timeline,
             ..Pull::default()
-        };
+        }
+    }
+
+    /// Asks for one page; tells whether there are more.
+    pub(crate) async fn pull(&mut self, person: &Person, size: Size) -> bool {
+        let pull = self.ask(size);
         let pulled = match person.engine.sync().pull(&person.actor, &pull).await {
             Ok(pulled) => pulled,
             Err(Error::ResyncRequired(_)) => {
@@ -133,6 +139,137 @@ impl Replica {
             if known.is_none_or(|known| known.version <= marker.version) {
                 room.markers.insert(marker.user_id, marker);
             }
+        }
+    }
+
+    /// Takes in what a stream brings.
+    pub(crate) fn take(&mut self, me: UserId, update: Update) {
+        match update {
+            Update::Page { page, cursor } => {
+                self.apply(*page);
+                self.cursor = Some(cursor);
+            }
+            Update::Event { event, cursor } => {
+                self.happened(me, &event);
+                self.cursor = Some(cursor);
+            }
+            Update::Live { cursor } | Update::Quiet { cursor } => self.cursor = Some(cursor),
+            _ => {}
+        }
+    }
+
+    fn happened(&mut self, me: UserId, event: &Event) {
+        self.seen = None;
+        match &event.kind {
+            EventKind::MessageCreated {
+                message,
+                sender,
+                conversation,
+            } => {
+                self.users.insert(sender.id, sender.clone());
+                let room = self.rooms.get_mut(&message.conversation_id).unwrap();
+                room.head(conversation, event.position);
+                room.conversation.last_seq = message.seq;
+                let own = &mut room.conversation.own;
+                if message.sender_id == me {
+                    // Whoever sends has read all before.
+                    own.last_read = message.seq;
+                    own.last_delivered = message.seq;
+                    own.unread_count = 0;
+                    own.marked_unread = false;
+                    own.version = event.position;
+                } else {
+                    own.unread_count += 1;
+                }
+                room.mark(Marker::new(
+                    message.conversation_id,
+                    message.sender_id,
+                    message.seq,
+                    message.seq,
+                    event.position,
+                ));
+                room.store(message.clone(), true);
+            }
+            EventKind::MessageUpdated {
+                message,
+                reaction,
+                conversation,
+            } => {
+                let room = self.rooms.get_mut(&message.conversation_id).unwrap();
+                if let Some(head) = conversation {
+                    room.head(head, event.position);
+                }
+                let known = room.messages.get(&message.seq.get());
+                let mut message = message.clone();
+                for reactions in &mut message.reactions {
+                    // Whose they are is not said to everybody, but what has changed is.
+                    let changed = reaction
+                        .as_ref()
+                        .filter(|it| it.user_id == me && it.emoji == reactions.emoji);
+                    reactions.mine = match changed {
+                        Some(change) => change.added,
+                        None => known.is_some_and(|known| {
+                            let mut before = known.reactions.iter();
+                            before.any(|it| it.emoji == reactions.emoji && it.mine)
+                        }),
+                    };
+                }
+                let in_a_hole = room.holes.contains_key(&message.seq.get());
+                // What is not known whole stays a hole: whose its reactions are is not known.
+                if !in_a_hole {
+                    room.store(message, true);
+                }
+            }
+            EventKind::MessageDeleted {
+                message,
+                conversation,
+            } => {
+                let room = self.rooms.get_mut(&message.conversation_id).unwrap();
+                if let Some(head) = conversation {
+                    room.head(head, event.position);
+                }
+                let own = &mut room.conversation.own;
+                if message.seq > own.last_read && message.seq >= own.visible_from {
+                    own.unread_count -= 1;
+                }
+                let in_a_hole = room.holes.contains_key(&message.seq.get());
+                room.store(message.clone(), !in_a_hole);
+            }
+            EventKind::MarkerChanged {
+                conversation,
+                user,
+                markers,
+            } => {
+                let room = self.rooms.get_mut(conversation).unwrap();
+                if *user == me {
+                    let own = &mut room.conversation.own;
+                    if own.last_read != markers.last_read {
+                        own.marked_unread = false;
+                    }
+                    own.last_read = markers.last_read;
+                    own.last_delivered = markers.last_delivered;
+                    own.unread_count = markers.unread_count;
+                    own.version = event.position;
+                }
+                room.mark(Marker::new(
+                    *conversation,
+                    *user,
+                    markers.last_read,
+                    markers.last_delivered,
+                    event.position,
+                ));
+            }
+            EventKind::UserChanged { user } => {
+                self.users.insert(user.id, user.clone());
+                for room in self.rooms.values_mut() {
+                    for member in &mut room.members {
+                        if member.user.id == user.id {
+                            member.user = user.clone();
+                        }
+                    }
+                }
+            }
+            other => panic!("a page says this: {other:?}"),
         }
     }
 
@@ -223,6 +360,23 @@ impl Room {
             verified: BTreeSet::new(),
             holes: BTreeMap::new(),
             markers: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what a message has changed about the conversation.
+    fn head(&mut self, head: &ConversationHead, position: Position) {
+        self.conversation.updated_at = head.updated_at;
+        self.conversation
+            .last_message_preview
+            .clone_from(&head.last_message_preview);
+        self.conversation.last_message_at = head.last_message_at;
+        self.conversation.version = position;
+    }
+
+    /// In a large conversation the markers of others are not kept.
+    fn mark(&mut self, marker: Marker) {
+        if !self.conversation.is_large {
+            self.markers.insert(marker.user_id, marker);
         }
     }
 

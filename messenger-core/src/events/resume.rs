@@ -1,0 +1,227 @@
+//! A stream that goes on from a cursor: pages until the client has everything, then what happens.
+//!
+//! The place in the user's channel is taken first and the pages are read after it, up to a head that
+//! is not behind the place. So what the pages contain and what the channel brings overlap, and the
+//! overlap is cut by positions: nothing is missing and nothing comes twice. Where the channel can
+//! not tell something exactly (it overran, the listener joined a conversation, who belongs to one has
+//! changed), the stream reads a page again, from the last position that it has told.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_broadcast::RecvError;
+use futures_core::Stream;
+use tokio::sync::mpsc;
+use tokio::time::{interval_at, sleep};
+
+use super::event::{Event, EventKind};
+use super::hub::{Attached, Signal};
+use super::subscription::attach;
+use crate::auth::Actor;
+use crate::engine::MessengerEngine;
+use crate::error::{Error, Result};
+use crate::ids::Position;
+use crate::sync::{Cursor, Page, Pull, Pulled};
+
+/// How often a quiet stream gives a newer cursor, so that the next catch-up is short.
+const CURSOR_EVERY: Duration = Duration::from_secs(30);
+/// How long a stream waits before it asks a database again that could not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Updates that are made before the first of them is read.
+const UPDATES_AHEAD: usize = 8;
+
+/// What a [`Resumed`] stream brings.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Update {
+    /// A part of what was missed: take it in as the answer to a sync.
+    Page {
+        /// The rows.
+        page: Box<Page>,
+        /// Where the client is once it has stored them.
+        cursor: Cursor,
+    },
+    /// The client has everything; events follow.
+    Live {
+        /// Where the client is.
+        cursor: Cursor,
+    },
+    /// Something happened, after everything that came before.
+    Event {
+        /// What.
+        event: Arc<Event>,
+        /// Where the client is once it has stored it.
+        cursor: Cursor,
+    },
+    /// Nothing happened that concerns the client.
+    Quiet {
+        /// Where the client is.
+        cursor: Cursor,
+    },
+}
+
+/// Everything after a cursor, in order, without a gap and nothing twice; made by
+/// [`Events::resume`](super::Events::resume).
+///
+/// Dropping it ends it. It ends by itself with one error: [`Error::ResyncRequired`] when the cursor
+/// does not belong to this history, [`Error::InvalidToken`] when the actor's session ends,
+/// [`Error::Closed`] when the engine closes. A stream that is not read costs a bounded queue; read
+/// again, it goes on with a page.
+#[must_use = "a stream that is dropped has ended"]
+pub struct Resumed {
+    updates: mpsc::Receiver<Result<Update>>,
+}
+
+impl Resumed {
+    pub(super) fn start(engine: &MessengerEngine, actor: &Actor, pull: Pull) -> Self {
+        let (sender, updates) = mpsc::channel(UPDATES_AHEAD);
+        let task = Task {
+            engine: engine.clone(),
+            actor: actor.clone(),
+            pull,
+            updates: sender.clone(),
+        };
+        engine.tasks().start(async move {
+            let closing = task.engine.tasks().closing().clone();
+            let end = tokio::select! {
+                () = sender.closed() => return,
+                () = closing.cancelled() => Error::Closed,
+                end = task.run() => end,
+            };
+            // Whoever listens may not be reading just now, or gone.
+            tokio::select! {
+                () = closing.cancelled() => {}
+                _ = sender.send(Err(end)) => {}
+            }
+        });
+        Self { updates }
+    }
+}
+
+impl Stream for Resumed {
+    type Item = Result<Update>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().updates.poll_recv(cx)
+    }
+}
+
+impl fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resumed").finish_non_exhaustive()
+    }
+}
+
+struct Task {
+    engine: MessengerEngine,
+    actor: Actor,
+    /// What to ask for next; its cursor is where the client is.
+    pull: Pull,
+    updates: mpsc::Sender<Result<Update>>,
+}
+
+/// Why the stream leaves the channel for pages.
+struct Behind;
+
+impl Task {
+    /// Runs until the stream ends, and says why.
+    async fn run(mut self) -> Error {
+        loop {
+            let told = match self.catch_up().await {
+                Ok(caught_up) => self.listen(caught_up).await,
+                Err(error) => Err(error),
+            };
+            match told {
+                Ok(Behind) => {}
+                Err(Error::Unavailable(_) | Error::Busy { .. }) => sleep(AGAIN).await,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Tells pages until the client is not behind the place in the channel.
+    async fn catch_up(&mut self) -> Result<(Attached, Position)> {
+        let attached = attach(&self.engine, &self.actor).await?;
+        loop {
+            let Pulled { page, next } = self.engine.sync().pull(&self.actor, &self.pull).await?;
+            let (has_more, as_of) = (page.has_more, page.stamp.as_of);
+            if !page.is_empty() || has_more {
+                self.tell(Update::Page {
+                    page: Box::new(page),
+                    cursor: next.clone(),
+                })
+                .await?;
+            }
+            self.pull.cursor = Some(next.clone());
+            self.pull.seen = None;
+            if !has_more && as_of >= attached.after {
+                self.tell(Update::Live { cursor: next }).await?;
+                return Ok((attached, as_of));
+            }
+        }
+    }
+
+    /// Tells what comes through the channel after a position.
+    async fn listen(&mut self, (attached, from): (Attached, Position)) -> Result<Behind> {
+        let Attached { mut signals, .. } = attached;
+        let mut told = from;
+        let start = tokio::time::Instant::now() + CURSOR_EVERY;
+        let mut quiet = interval_at(start, CURSOR_EVERY);
+        loop {
+            let signal = tokio::select! {
+                signal = signals.recv_direct() => signal,
+                _ = quiet.tick() => {
+                    let cursor = self.cursor(told);
+                    self.tell(Update::Quiet { cursor }).await?;
+                    continue;
+                }
+            };
+            match signal {
+                Ok(Signal::Event(event)) if event.position <= told => {}
+                Ok(Signal::Event(event)) if !is_exact(&event) => return Ok(Behind),
+                Ok(Signal::Event(event)) => {
+                    told = event.position;
+                    let cursor = self.cursor(told);
+                    self.pull.cursor = Some(cursor.clone());
+                    self.tell(Update::Event { event, cursor }).await?;
+                }
+                Ok(Signal::Stale(position)) if position <= told => {}
+                Ok(Signal::Stale(_)) => return Ok(Behind),
+                Ok(Signal::Revoked(sessions)) => {
+                    let mine = self.actor.session_id();
+                    if mine.is_some_and(|session| sessions.contains(&session)) {
+                        return Err(Error::InvalidToken);
+                    }
+                }
+                // What was dropped, and what a new life of the database took back, a page tells.
+                Err(RecvError::Overflowed(_) | RecvError::Closed) => return Ok(Behind),
+            }
+        }
+    }
+
+    fn cursor(&self, position: Position) -> Cursor {
+        let key = &self.engine.store().cursor_key;
+        Cursor::at(position, key, self.actor.user_id())
+    }
+
+    async fn tell(&self, update: Update) -> Result<()> {
+        let told = self.updates.send(Ok(update)).await;
+        told.map_err(|_| Error::Closed)
+    }
+}
+
+/// Whether an event says all that a replica needs. Who belongs to a conversation, and what a
+/// conversation is to oneself, a page says better.
+fn is_exact(event: &Event) -> bool {
+    matches!(
+        event.kind,
+        EventKind::MessageCreated { .. }
+            | EventKind::MessageUpdated { .. }
+            | EventKind::MessageDeleted { .. }
+            | EventKind::MarkerChanged { .. }
+            | EventKind::UserChanged { .. }
+    )
+}
