@@ -47,7 +47,10 @@ pub(crate) async fn start(db: &DatabaseTransaction, backend: DbBackend) -> Resul
         Some(head) => head.pos,
         None => 0,
     };
-    let start = pos.max(now.as_seconds() << POSITIONS_PER_SECOND_LOG2);
+    // Finer than a second, or what is lost within the second of its beginning would be issued again.
+    let micros = i128::from(now.as_micros());
+    let clock = (micros << POSITIONS_PER_SECOND_LOG2) / 1_000_000;
+    let start = pos.max(i64::try_from(clock).unwrap_or(i64::MAX));
 
     let last = fence::Entity::find()
         .filter(fence::Column::Shard.eq(SHARD))

@@ -32,6 +32,8 @@ const PEEK: i64 = 4;
 const MESSAGE_BYTES: usize = 400;
 const CONVERSATION_BYTES: usize = 800;
 const USER_BYTES: usize = 200;
+/// With the one whose it is.
+const MARKER_BYTES: usize = 350;
 
 /// One page being built.
 struct Builder<'a, C> {
@@ -220,11 +222,13 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         if self.run.first.contains(&id) {
             return Room::Left;
         }
+        // Whoever came back in the middle of it starts the conversation again.
+        let is_initial = self.is_initial(candidate);
         let goes_on = self.run.sub > 0 && self.run.key == id;
-        if goes_on {
+        if goes_on && !is_initial {
             return self.put(id, news.rows);
         }
-        if self.is_initial(candidate) {
+        if is_initial {
             if !self.fits(&news) {
                 return Room::Full;
             }
@@ -266,7 +270,8 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             });
         }
         let listed = candidate.lists_members(self.from, self.limits);
-        let bytes = CONVERSATION_BYTES + listed * USER_BYTES;
+        let marked = candidate.marked(self.from, self.limits);
+        let bytes = CONVERSATION_BYTES + listed * USER_BYTES + marked * MARKER_BYTES;
         self.rows = self.rows.saturating_sub(1 + news.rows.len());
         self.bytes = self.bytes.saturating_sub(bytes);
         for row in &news.rows {
@@ -561,6 +566,15 @@ impl Candidate {
             reason,
             version: Position::stored(version),
         })
+    }
+
+    /// How many markers come with it at the most.
+    fn marked(&self, from: i64, limits: &Limits) -> usize {
+        let small = self.member_count <= i64::from(limits.small_conversation_members_max);
+        match small && self.last_pos > from {
+            true => usize::try_from(self.member_count).unwrap_or(0),
+            false => 0,
+        }
     }
 
     /// How many members are listed with it for a client that knows it as of `from`.

@@ -120,14 +120,19 @@ pub(crate) async fn changed(
     let columns: Vec<String> = user::Column::iter()
         .map(|column| format!("u.{}", column.as_str()))
         .collect();
+    // SQLite keeps no statistics here, and would walk through all users by their ids.
+    let by_position = match db.get_database_backend() {
+        DbBackend::Sqlite => "+",
+        _ => "",
+    };
     let sql = format!(
-        "SELECT {} FROM users AS u WHERE u.changed_pos > ? AND u.id > ? \
-         AND (u.id = ? OR EXISTS (SELECT 1 FROM members AS mine \
-         JOIN members AS theirs ON theirs.conversation_id = mine.conversation_id \
-         JOIN conversations AS c ON c.id = mine.conversation_id \
-         WHERE mine.user_id = ? AND mine.state = ? AND theirs.user_id = u.id \
+        "SELECT {} FROM users AS u WHERE u.changed_pos > ? AND {by_position}u.id > ? \
+         AND (u.id = ? OR EXISTS (SELECT 1 FROM members AS theirs \
+         CROSS JOIN members AS mine CROSS JOIN conversations AS c \
+         WHERE mine.conversation_id = theirs.conversation_id \
+         AND c.id = theirs.conversation_id AND mine.user_id = ? AND mine.state = ? AND theirs.user_id = u.id \
          AND theirs.state = ? AND c.state = ? AND c.member_count <= ?)) \
-         ORDER BY u.id LIMIT ?",
+         ORDER BY {by_position}u.id LIMIT ?",
         columns.join(", ")
     );
     let joined: Value = member::State::Joined.to_value().into();
