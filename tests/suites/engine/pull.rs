@@ -15,6 +15,8 @@ use messenger_core::{ConversationId, Error, Limits, MessengerEngine, Position, R
 use tests::soon;
 use tokio::time::timeout;
 
+use tests::DatabaseKind;
+
 use crate::replica::{Replica, Size, around};
 use crate::world::{Person, World, message, on_both_databases};
 
@@ -499,4 +501,310 @@ on_both_databases!(
         }
         assert_eq!((pages, messages), (7, 30));
     }
+
+    async fn a_run_ends_though_somebody_leaves_and_comes_back_in_the_middle(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let group = alice.create_group(&[&bob]).await;
+        let mut sent = Vec::new();
+        for _ in 0..6 {
+            sent.push(alice.send(group, "one").await);
+        }
+        let size = Size {
+            limit: 2,
+            timeline: 5,
+        };
+        let mut replica = Replica::default();
+        replica.catch_up(&bob, size).await;
+        for message in &sent {
+            let body = MessageBody::parse("two", world.engine.limits()).unwrap();
+            let messages = world.engine.messages();
+            let edited = messages.edit(&alice.actor, group, message.id, body).await;
+            edited.unwrap();
+        }
+        assert!(replica.pull(&bob, size).await);
+
+        alice.remove(group, &bob).await.unwrap();
+        alice.add(group, &[&bob]).await.unwrap();
+
+        assert!(replica.catch_up(&bob, size).await < 10);
+        replica.assert_equals_a_fresh_one(&bob).await;
+    }
+
+    async fn markers_count_towards_the_bytes_of_a_page(world: World) {
+        let mut limits = Limits::default();
+        limits.page_bytes_max = 20_000;
+        let engine = world.place.builder().limits(limits).open().await.unwrap();
+        let mut people = Vec::new();
+        for n in 0..25 {
+            people.push(Person::join(&engine, &format!("person-{n}")).await);
+        }
+        let others: Vec<&Person> = people[1..].iter().collect();
+        let mut groups = Vec::new();
+        for _ in 0..12 {
+            let group = people[0].create_group(&others).await;
+            people[0].send(group, "hello").await;
+            groups.push(group);
+        }
+        let mut pull = Pull {
+            cursor: Some(
+                engine
+                    .sync()
+                    .bootstrap(&people[0].actor)
+                    .await
+                    .unwrap()
+                    .next,
+            ),
+            ..Pull::default()
+        };
+        for group in &groups {
+            for person in &people[1..] {
+                person
+                    .mark_read(*group, Seq::new(1).unwrap())
+                    .await
+                    .unwrap();
+            }
+        }
+
+        let (mut most, mut all) = (0, 0);
+        loop {
+            let pulled = engine.sync().pull(&people[0].actor, &pull).await.unwrap();
+            most = most.max(pulled.page.markers.len());
+            all += pulled.page.markers.len();
+            pull.cursor = Some(pulled.next);
+            if !pulled.page.has_more {
+                break;
+            }
+        }
+        assert_eq!(all, 12 * 24);
+        // A marker has about 150 bytes on the wire.
+        assert!(most * 150 <= 2 * 20_000, "{most} markers on one page");
+    }
+
+    async fn a_first_sync_is_right_whatever_happens_between_its_pages(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let mut groups = Vec::new();
+        for _ in 0..45 {
+            let group = alice.create_group(&[&bob]).await;
+            alice.send(group, "hello").await;
+            groups.push(group);
+        }
+        for (n, size) in [(3, 1), (1, 1), (9, 5)].into_iter().enumerate() {
+            let size = Size {
+                limit: size.0,
+                timeline: size.1,
+            };
+            let mut random = Random(n as u64);
+            let mut replica = Replica::default();
+            for _ in 0..80 {
+                replica.pull(&bob, size).await;
+                let group = *random.of(&groups);
+                let _ = match random.below(6) {
+                    0 => alice.remove(group, &bob).await,
+                    1 => alice.add(group, &[&bob]).await,
+                    2 => alice.rename(group, &format!("name {}", random.0)).await,
+                    3 if random.below(10) == 0 => alice.delete(group).await,
+                    _ => alice.try_send(group, message("more")).await.map(|_| ()),
+                };
+            }
+            replica.catch_up(&bob, size).await;
+            replica.assert_equals_a_fresh_one(&bob).await;
+        }
+    }
+
+    async fn a_run_keeps_the_timeline_limit_that_it_began_with(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let mut groups = Vec::new();
+        for _ in 0..3 {
+            groups.push(alice.create_group(&[&bob]).await);
+        }
+        let mut pull = Pull {
+            cursor: Some(
+                world
+                    .engine
+                    .sync()
+                    .bootstrap(&bob.actor)
+                    .await
+                    .unwrap()
+                    .next,
+            ),
+            limit: 3,
+            timeline_limit: 2,
+            ..Pull::default()
+        };
+        for group in &groups {
+            for _ in 0..6 {
+                alice.send(*group, "hello").await;
+            }
+        }
+
+        let mut messages = 0;
+        loop {
+            let pulled = world.engine.sync().pull(&bob.actor, &pull).await.unwrap();
+            messages += pulled.page.messages.len();
+            for gap in &pulled.page.gaps {
+                assert_eq!((gap.first.get(), gap.last.get()), (1, 4));
+            }
+            pull.cursor = Some(pulled.next);
+            pull.timeline_limit = 200;
+            if !pulled.page.has_more {
+                break;
+            }
+        }
+        assert_eq!(messages, 3 * 2);
+    }
+
+    async fn who_comes_back_unnoticed_to_a_group_keeps_nothing_of_its_past(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let new = NewGroup {
+            title: Title::parse("Hikers", world.engine.limits()).unwrap(),
+            members: vec![bob.user.id],
+            history: HistoryPolicy::SinceJoin,
+        };
+        let conversations = world.engine.conversations();
+        let group = conversations.create_group(&alice.actor, new).await;
+        let group = group.unwrap().id;
+        alice.send(group, "before").await;
+        let size = Size {
+            limit: 5,
+            timeline: 3,
+        };
+        let mut replica = Replica::default();
+        replica.catch_up(&bob, size).await;
+
+        alice.remove(group, &bob).await.unwrap();
+        alice.add(group, &[&bob]).await.unwrap();
+        alice.send(group, "after").await;
+
+        replica.catch_up(&bob, size).await;
+        replica.assert_equals_a_fresh_one(&bob).await;
+    }
+
+    async fn what_was_read_before_a_gap_does_not_fill_it(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let size = Size {
+            limit: 5,
+            timeline: 2,
+        };
+        let mut replica = Replica::default();
+        replica.catch_up(&bob, size).await;
+        let mut sent = Vec::new();
+        for _ in 0..6 {
+            sent.push(alice.send(conversation.id, "one").await);
+        }
+        let conversations = world.engine.conversations();
+        let membership = conversations.membership(&bob.actor, conversation.id).await;
+        let messages = world.engine.messages();
+        let early = messages.history(&membership.unwrap(), around(2), 2).await;
+        let body = MessageBody::parse("two", world.engine.limits()).unwrap();
+        let edited = messages
+            .edit(&alice.actor, conversation.id, sent[1].id, body)
+            .await;
+        edited.unwrap();
+
+        replica.catch_up(&bob, size).await;
+        replica.fill(conversation.id, &early.unwrap());
+
+        replica.assert_equals_a_fresh_one(&bob).await;
+    }
 );
+
+/// What lies in a folder, to be put back later.
+fn copy_of(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = std::fs::read_dir(folder).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    files
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+fn put_back(folder: &std::path::Path, files: &[(std::path::PathBuf, Vec<u8>)]) {
+    for (path, _) in copy_of(folder) {
+        std::fs::remove_file(path).unwrap();
+    }
+    for (path, bytes) in files {
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// What a copy that is put back `later` does to those who have seen more than it, and to others.
+async fn try_restore(later: Duration) {
+    let world = World::new(DatabaseKind::Sqlite).await;
+    let folder = world.place.folder();
+    let (alice, bob, conversation) = world.alice_and_bob().await;
+    alice.send(conversation.id, "kept").await;
+    let size = Size {
+        limit: 3,
+        timeline: 2,
+    };
+    let mut behind = Replica::default();
+    behind.catch_up(&bob, size).await;
+    let mut ahead = behind.clone();
+    world.engine.close().await;
+    let copy = copy_of(folder);
+
+    let engine = world.place.open().await;
+    let (alice, bob) = (alice.at(&engine), bob.at(&engine));
+    alice.send(conversation.id, "lost").await;
+    ahead.catch_up(&bob, size).await;
+    // In the middle of a run whose beginning was kept, and from a read between two syncs.
+    let mut running = behind.clone();
+    for _ in 0..4 {
+        alice.send(conversation.id, "lost too").await;
+    }
+    let one_row = Size {
+        limit: 1,
+        timeline: 2,
+    };
+    assert!(running.pull(&bob, one_row).await);
+    engine.close().await;
+    put_back(folder, &copy);
+
+    tokio::time::sleep(later).await;
+    let engine = world.place.open().await;
+    let (alice, bob) = (alice.at(&engine), bob.at(&engine));
+    for _ in 0..8 {
+        alice.send(conversation.id, "instead").await;
+    }
+    for lost in [&mut ahead, &mut running] {
+        let pull = Pull {
+            cursor: lost.cursor.clone(),
+            ..Pull::default()
+        };
+        let refused = engine.sync().pull(&bob.actor, &pull).await;
+        assert!(
+            matches!(
+                refused,
+                Err(Error::ResyncRequired(ResyncReason::HistoryDiverged))
+            ),
+            "{refused:?}"
+        );
+        lost.catch_up(&bob, size).await;
+        lost.assert_equals_a_fresh_one(&bob).await;
+    }
+    let pull = Pull {
+        cursor: behind.cursor.clone(),
+        ..Pull::default()
+    };
+    engine.sync().pull(&bob.actor, &pull).await.unwrap();
+    behind.catch_up(&bob, size).await;
+    behind.assert_equals_a_fresh_one(&bob).await;
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn sqlite_whoever_has_seen_what_a_restore_took_back_starts_again() {
+    try_restore(Duration::from_millis(1_100)).await;
+}
+
+#[tokio::test]
+async fn sqlite_a_copy_that_is_put_back_at_once_reuses_no_position() {
+    // All of it within one second of the clock.
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    tokio::time::sleep(Duration::from_nanos(u64::from(
+        1_000_000_000 - now.subsec_nanos(),
+    )))
+    .await;
+    try_restore(Duration::ZERO).await;
+}
