@@ -706,6 +706,28 @@ on_both_databases!(
 
         replica.assert_equals_a_fresh_one(&bob).await;
     }
+
+    async fn changes_of_one_conversation_that_fill_several_pages_all_arrive(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let mut sent = Vec::new();
+        for _ in 0..9 {
+            sent.push(alice.send(conversation.id, "one").await);
+        }
+        for limit in [1, 2, 3] {
+            let size = Size { limit, timeline: 9 };
+            let mut replica = Replica::default();
+            replica.catch_up(&bob, size).await;
+            for message in &sent {
+                let text = format!("edited before {limit}");
+                let body = MessageBody::parse(text, world.engine.limits()).unwrap();
+                let messages = world.engine.messages();
+                let edited = messages.edit(&alice.actor, conversation.id, message.id, body);
+                edited.await.unwrap();
+            }
+            replica.catch_up(&bob, size).await;
+            replica.assert_equals_a_fresh_one(&bob).await;
+        }
+    }
 );
 
 /// What lies in a folder, to be put back later.
