@@ -130,7 +130,7 @@
 //! # Positions
 //!
 //! A position is contiguous within one incarnation of a database. Each incarnation starts a *fence*
-//! at a position taken from the clock (seconds × 2^20), above everything that can have been issued
+//! at a position taken from the clock (seconds × 2^20, to the microsecond), above everything that can have been issued
 //! before, in this history or in one that a restore took back. Every opening of an SQLite file is
 //! an incarnation; PostgreSQL's are told apart by system identifier, timeline and start time, when
 //! an engine opens and again in the very statement that locks the head for a write: a server that was

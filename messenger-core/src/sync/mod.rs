@@ -40,6 +40,8 @@ pub struct Bootstrap {
     pub conversations: Vec<Conversation>,
     /// The newest messages of every conversation, ordered by conversation and `seq`.
     pub recent_messages: Vec<Message>,
+    /// How far members of small conversations have read and received.
+    pub markers: Vec<Marker>,
     /// Older messages, which are not here: read them on demand.
     pub gaps: Vec<Gap>,
     /// Of what moment it is.

@@ -70,6 +70,9 @@ pub(super) async fn bootstrap(
     let gaps = gaps.collect();
     recent_messages.sort_by_key(|message| (message.conversation_id, message.seq));
     mark_mine(db, user, &mut recent_messages).await?;
+    let small = conversations.iter().filter(|it| !it.is_large);
+    let small: Vec<(Uuid, i64)> = small.map(|it| (it.id.as_uuid(), -1)).collect();
+    let markers = conversations::queries::markers(db, &small).await?;
     let users = everybody(db, user, &conversations, &recent_messages).await?;
     let me = users.iter().find(|known| known.id == user).cloned();
     Ok(Bootstrap {
@@ -77,6 +80,7 @@ pub(super) async fn bootstrap(
         users,
         conversations,
         recent_messages,
+        markers,
         gaps,
         stamp,
         next: Cursor::at(stamp.as_of, key, user),

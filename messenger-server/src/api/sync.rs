@@ -67,7 +67,7 @@ impl Sync {
             conversations: summaries(bootstrap.conversations),
             recent_messages_camel: messages(recent.clone()),
             recent_messages: messages(recent),
-            reads: Vec::new(),
+            reads: bootstrap.markers.into_iter().map(Read::from).collect(),
             gaps: bootstrap.gaps.into_iter().map(Gap::from).collect(),
             stamps: vec![bootstrap.stamp.into()],
             has_more: false,
@@ -231,7 +231,7 @@ pub(crate) struct Bootstrap {
     #[serde(rename = "recentMessages")]
     #[oai(skip)]
     recent_messages_camel: Vec<Message>,
-    /// With `limit`: how far members of small conversations have read.
+    /// How far members of small conversations have read.
     reads: Vec<Read>,
     /// Older messages, which are not here.
     gaps: Vec<Gap>,

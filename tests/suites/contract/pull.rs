@@ -22,6 +22,8 @@ on_both_databases!(
         let (alice, bob, conversation) = world.alice_and_bob().await;
         let start = begin(&bob).await;
         assert_eq!(start["has_more"], false);
+        // Nobody has read anything, which a client that begins is told of both.
+        assert_eq!(start["reads"].as_array().unwrap().len(), 2);
         let sent = alice.send(&conversation, "hello").await;
 
         let page = pull(&bob, cursor(&start), "").await;
