@@ -1,4 +1,4 @@
-//! Three statements that load, insert and update rows set-at-a-time, whatever their number.
+//! The statements that load, insert, update and delete rows set-at-a-time, whatever their number.
 //!
 //! The text of a statement depends only on its table and on a few block sizes ([`block_rows`]),
 //! so every statement is prepared once and found again in the driver's cache. Where a block is

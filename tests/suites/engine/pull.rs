@@ -1,6 +1,6 @@
 //! Sync by cursor: whoever was away has, at the end, what somebody has who begins.
 //!
-//! `SYNC_HISTORIES` sets how many random histories are tried on each database (12), `SYNC_SEED`
+//! `SYNC_HISTORIES` sets how many random histories are tried on each database (12, and 6 that listen), `SYNC_SEED`
 //! what they come from; the seed of each is in its failure.
 
 use std::time::Duration;
@@ -291,45 +291,34 @@ async fn try_history(world: &World, seed: u64) {
     engine.close().await;
 }
 
+/// Tries random histories, each in a world of its own, and names the seed of one that fails.
+async fn try_each(world: World, histories: u64, attempt: impl AsyncFn(&World, u64)) {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse::<u64>().unwrap())
+    };
+    let histories = number("SYNC_HISTORIES").unwrap_or(histories);
+    let base = number("SYNC_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
+    let kind = world.place.kind();
+    drop(world);
+    for seed in base..base + histories {
+        let world = World::new(kind).await;
+        let tried = std::panic::AssertUnwindSafe(attempt(&world, seed));
+        if let Err(panic) = tried.catch_unwind().await {
+            println!("SYNC_SEED={seed} SYNC_HISTORIES=1");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 on_both_databases!(
     async fn whoever_was_away_has_what_somebody_has_who_begins(world: World) {
-        let number = |name| {
-            std::env::var(name)
-                .ok()
-                .map(|text| text.parse::<u64>().unwrap())
-        };
-        let histories = number("SYNC_HISTORIES").unwrap_or(12);
-        let base = number("SYNC_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
-        let kind = world.place.kind();
-        drop(world);
-        for seed in base..base + histories {
-            let world = World::new(kind).await;
-            let tried = std::panic::AssertUnwindSafe(try_history(&world, seed));
-            if let Err(panic) = tried.catch_unwind().await {
-                println!("SYNC_SEED={seed} SYNC_HISTORIES=1");
-                std::panic::resume_unwind(panic);
-            }
-        }
+        try_each(world, 12, try_history).await;
     }
 
     async fn whoever_listens_and_is_cut_off_and_resumes_has_everything(world: World) {
-        let number = |name| {
-            std::env::var(name)
-                .ok()
-                .map(|text| text.parse::<u64>().unwrap())
-        };
-        let histories = number("SYNC_HISTORIES").unwrap_or(6);
-        let base = number("SYNC_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
-        let kind = world.place.kind();
-        drop(world);
-        for seed in base..base + histories {
-            let world = World::new(kind).await;
-            let tried = std::panic::AssertUnwindSafe(try_listening(&world, seed));
-            if let Err(panic) = tried.catch_unwind().await {
-                println!("SYNC_SEED={seed} SYNC_HISTORIES=1");
-                std::panic::resume_unwind(panic);
-            }
-        }
+        try_each(world, 6, try_listening).await;
     }
 
     async fn a_first_page_has_the_newest_conversations_and_the_rest_follows_once(world: World) {
