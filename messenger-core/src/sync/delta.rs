@@ -207,6 +207,9 @@ impl<C: ConnectionTrait> Builder<'_, C> {
 
     fn conversation(&mut self, candidate: &Candidate, news: News) -> Room {
         let id = candidate.own.conversation_id;
+        if self.belongs_to_the_next(candidate) {
+            return Room::Left;
+        }
         if let Some(removal) = candidate.removal() {
             // A client that begins knows nothing that could be taken away.
             if self.from > 0 {
@@ -255,6 +258,14 @@ impl<C: ConnectionTrait> Builder<'_, C> {
 
     fn is_initial(&self, candidate: &Candidate) -> bool {
         candidate.own.joined_pos > self.from
+    }
+
+    /// Whether the user came or went after the run began: then the next run says so, and only that.
+    fn belongs_to_the_next(&self, candidate: &Candidate) -> bool {
+        match candidate.removal() {
+            Some(removal) => removal.version.get() > self.run.to,
+            None => candidate.own.joined_pos > self.run.to,
+        }
     }
 
     /// Puts a conversation on the page, with messages that belong to it as a whole.
@@ -311,11 +322,12 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         let mut changed = Vec::new();
         for candidate in candidates {
             let id = candidate.own.conversation_id;
-            if candidate.removal().is_some() {
+            if candidate.removal().is_some() || self.belongs_to_the_next(candidate) {
                 continue;
             }
-            let (visible, last) = (candidate.own.visible_from_seq, candidate.last_seq);
+            let visible = candidate.own.visible_from_seq;
             if self.is_initial(candidate) {
+                let last = self.top(candidate).await?;
                 let first = Ord::max(visible, last - timeline + 1);
                 if first <= last {
                     whole.push(Window {
@@ -332,7 +344,10 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             }
         }
         for row in windows::rows(self.db, &whole).await? {
-            found.entry(row.conversation_id).or_default().rows.push(row);
+            // What has changed since the run began is new to the next one.
+            if row.changed_pos <= self.run.to {
+                found.entry(row.conversation_id).or_default().rows.push(row);
+            }
         }
 
         // Sequence numbers rise with positions: what is new is found from the newest downwards.
