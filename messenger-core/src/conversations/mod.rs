@@ -221,6 +221,8 @@ pub struct ConversationHead {
     pub last_message_preview: Option<String>,
     /// When the last message was sent.
     pub last_message_at: Option<Timestamp>,
+    /// The version of what everybody sees of it.
+    pub version: Position,
 }
 
 impl<'a> Conversations<'a> {
@@ -361,6 +363,7 @@ impl ConversationHead {
             updated_at: Timestamp::from_micros(row.updated_at),
             last_message_preview: row.last_message_preview.clone(),
             last_message_at: row.last_message_at.map(Timestamp::from_micros),
+            version: Position::stored(row.changed_pos),
         }
     }
 }

@@ -162,7 +162,7 @@ async fn render(
         .filter(|line| is_about_a_message(line.kind) && line.kind != event::Kind::MessageCreated)
         .filter_map(|line| line.conversation_id)
         .collect();
-    let last_seqs = last_seqs(db, &changed).await?;
+    let lasts = lasts(db, &changed).await?;
     let created: Vec<Uuid> = of_kind(event::Kind::ConversationCreated)
         .filter_map(|line| line.conversation_id)
         .collect();
@@ -199,9 +199,11 @@ async fn render(
             message.ok_or_else(|| damaged(line))
         };
         let head = |message: &Message| {
-            let last = last_seqs.get(&message.conversation_id.as_uuid());
-            let is_last = last == Some(&message.seq.get());
-            is_last.then(|| ConversationHead::changed(message))?
+            let (last, version) = *lasts.get(&message.conversation_id.as_uuid())?;
+            let head = ConversationHead::changed(message)?;
+            // A reaction leaves the conversation as it was.
+            let version = Position::stored(version).min(message.version);
+            (last == message.seq.get()).then_some(ConversationHead { version, ..head })
         };
         let conversation = || -> Result<ConversationId> {
             let id = line.conversation_id.ok_or_else(|| damaged(line))?;
@@ -218,7 +220,7 @@ async fn render(
                     .get(&message.sender_id)
                     .ok_or_else(|| damaged(line))?;
                 let conversation = message.conversation_id;
-                let head = ConversationHead::after(conversation, &message.content, at);
+                let head = ConversationHead::after(message);
                 Change::InConversation {
                     conversation,
                     seq: Some(message.seq),
@@ -288,6 +290,7 @@ async fn render(
                 let mut conversation = created.get(&id).ok_or_else(|| damaged(line))?.clone();
                 // As it was then: what was sent since comes with its own event.
                 conversation.updated_at = at;
+                conversation.version = position;
                 conversation.last_message_at = None;
                 conversation.last_message_preview = None;
                 Change::Joined {
@@ -430,17 +433,20 @@ fn is_about_a_message(kind: event::Kind) -> bool {
     )
 }
 
-/// The sequence numbers of the last messages of conversations.
-async fn last_seqs(
+/// The sequence numbers of the last messages of conversations, and their versions.
+async fn lasts(
     db: &impl ConnectionTrait,
     conversations: &BTreeSet<Uuid>,
-) -> Result<HashMap<Uuid, i64>> {
+) -> Result<HashMap<Uuid, (i64, i64)>> {
     let conversations: Vec<Uuid> = conversations.iter().copied().collect();
     let mut found = HashMap::with_capacity(conversations.len());
     for some in conversations.chunks(IDS_PER_STATEMENT) {
         let is_some = conversation::Column::Id.is_in(some.iter().copied());
         let rows = conversation::Entity::find().filter(is_some).all(db).await?;
-        found.extend(rows.iter().map(|row| (row.id, row.last_seq)));
+        found.extend(
+            rows.iter()
+                .map(|row| (row.id, (row.last_seq, row.changed_pos))),
+        );
     }
     Ok(found)
 }

@@ -492,21 +492,21 @@ impl<'a> Messages<'a> {
 
 impl ConversationHead {
     /// What a message changes about its conversation.
-    pub(crate) fn after(conversation: ConversationId, content: &str, at: Timestamp) -> Self {
+    pub(crate) fn after(message: &Message) -> Self {
         Self {
-            id: conversation,
-            updated_at: at,
-            last_message_preview: Some(preview(content).to_owned()),
-            last_message_at: Some(at),
+            id: message.conversation_id,
+            updated_at: message.created_at,
+            last_message_preview: Some(preview(&message.content).to_owned()),
+            last_message_at: Some(message.created_at),
+            version: message.version,
         }
     }
 
     /// What another form of its last message changes about a conversation; `None` if it has none.
     pub(crate) fn changed(message: &Message) -> Option<Self> {
-        let (conversation, content) = (message.conversation_id, &message.content);
         Some(Self {
             updated_at: message.deleted_at.or(message.edited_at)?,
-            ..Self::after(conversation, content, message.created_at)
+            ..Self::after(message)
         })
     }
 }

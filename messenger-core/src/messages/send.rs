@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Message, NewMessage, Sent, packed};
+use super::{Message, NewMessage, Sent, packed, preview};
 use crate::conversations::ConversationHead;
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventKind};
@@ -64,15 +64,13 @@ impl Operation for Send {
         let position = batch.next_position();
         let now = batch.now();
         let content = self.message.body.as_str();
-        let head = ConversationHead::after(self.conversation, content, now);
         if let Some(row) = batch.conversations.advance(&self.conversation.as_uuid()) {
             row.last_seq = seq;
             row.last_pos = position.get();
             row.changed_pos = position.get();
             row.updated_at = now.as_micros();
             row.last_message_at = Some(now.as_micros());
-            row.last_message_preview
-                .clone_from(&head.last_message_preview);
+            row.last_message_preview = Some(preview(content).to_owned());
         }
         let marker = (self.conversation.as_uuid(), membership.user_id().as_uuid());
         if let Some(row) = batch.members.advance(&marker) {
@@ -105,6 +103,7 @@ impl Operation for Send {
             mentions: packed(&self.message.mentions),
         };
         let message = Message::from(row.clone());
+        let head = ConversationHead::after(&message);
         batch.insert_message(row);
         let refs = LogRefs {
             conversation: Some(self.conversation),

@@ -168,7 +168,7 @@ impl Replica {
             } => {
                 self.users.insert(sender.id, sender.clone());
                 let room = self.rooms.get_mut(&message.conversation_id).unwrap();
-                room.head(conversation, event.position);
+                room.head(conversation);
                 room.conversation.last_seq = message.seq;
                 let own = &mut room.conversation.own;
                 if message.sender_id == me {
@@ -197,7 +197,7 @@ impl Replica {
             } => {
                 let room = self.rooms.get_mut(&message.conversation_id).unwrap();
                 if let Some(head) = conversation {
-                    room.head(head, event.position);
+                    room.head(head);
                 }
                 let known = room.messages.get(&message.seq.get());
                 let mut message = message.clone();
@@ -215,8 +215,10 @@ impl Replica {
                     };
                 }
                 let in_a_hole = room.holes.contains_key(&message.seq.get());
-                // What is not known whole stays a hole: whose its reactions are is not known.
-                if !in_a_hole {
+                // Whose its reactions are is not said: a hole asks for an answer that is not older.
+                if in_a_hole {
+                    room.holes.insert(message.seq.get(), message.version);
+                } else {
                     room.store(message, true);
                 }
             }
@@ -226,7 +228,7 @@ impl Replica {
             } => {
                 let room = self.rooms.get_mut(&message.conversation_id).unwrap();
                 if let Some(head) = conversation {
-                    room.head(head, event.position);
+                    room.head(head);
                 }
                 let own = &mut room.conversation.own;
                 if message.seq > own.last_read && message.seq >= own.visible_from {
@@ -364,13 +366,13 @@ impl Room {
     }
 
     /// Takes in what a message has changed about the conversation.
-    fn head(&mut self, head: &ConversationHead, position: Position) {
+    fn head(&mut self, head: &ConversationHead) {
         self.conversation.updated_at = head.updated_at;
         self.conversation
             .last_message_preview
             .clone_from(&head.last_message_preview);
         self.conversation.last_message_at = head.last_message_at;
-        self.conversation.version = position;
+        self.conversation.version = head.version;
     }
 
     /// In a large conversation the markers of others are not kept.
