@@ -263,7 +263,6 @@ async fn a_subscription_whose_replay_falls_silent_goes_on() {
     let (engine, wire) = reopened_behind_a_wire(&world, |limits| {
         limits.read_time_max = Duration::from_millis(500);
         limits.read_wait_max = Duration::from_millis(300);
-        limits.transaction_wait_max = Duration::from_millis(300);
         limits.subscriber_queue_max = 4;
     })
     .await;
