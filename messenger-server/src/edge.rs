@@ -125,7 +125,7 @@ impl<E: Endpoint> Edge<E> {
             )
             .header(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "Authorization, Content-Type, Idempotency-Key, X-Request-Id",
+                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
             )
             .header(header::ACCESS_CONTROL_MAX_AGE, 600)
             .finish();

@@ -15,6 +15,7 @@ mod process;
 mod shape;
 mod socket;
 mod starts;
+mod stream;
 mod world;
 
 use std::{future::Future, time::Duration};
@@ -31,6 +32,7 @@ pub use crate::{
     },
     socket::{Closed, Refusal, Socket},
     starts::Starts,
+    stream::{EventStream, StreamEvent},
     world::{Home, Node, PASSWORD, Person, World},
 };
 

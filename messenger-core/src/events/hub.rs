@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender, TrySendError};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Change, Event};
@@ -43,6 +43,8 @@ pub(super) enum Signal {
     Revoked(Arc<[SessionId]>),
     /// Something that can not be told happened at a position.
     Stale(Position),
+    /// All up to a position has been told.
+    Upto(Position),
 }
 
 /// A place in a user's channel.
@@ -201,6 +203,9 @@ impl Task {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let beat = Duration::from_millis(self.settings.heartbeat_ms.max(1));
+        let mut beat = tokio::time::interval_at(Instant::now() + beat, beat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let outcome = tokio::select! {
                 biased;
@@ -216,6 +221,10 @@ impl Task {
                 _ = poll.tick() => self.catch_up().await,
                 _ = sweep.tick() => {
                     self.sweep();
+                    Ok(())
+                }
+                _ = beat.tick() => {
+                    self.beat();
                     Ok(())
                 }
             };
@@ -399,6 +408,18 @@ impl Task {
             if visible_from.is_some_and(|first| seq.is_none_or(|seq| seq >= *first)) {
                 listener.tell(event);
             }
+        }
+    }
+
+    /// Says to all who listen that nothing is on its way to them.
+    fn beat(&self) {
+        // Whoever is not told what happens is not told either that it has happened.
+        let upto = match self.settings.enabled {
+            true => self.last,
+            false => Position::ZERO,
+        };
+        for listener in self.listeners.values() {
+            let _ = listener.signals.try_broadcast(Signal::Upto(upto));
         }
     }
 

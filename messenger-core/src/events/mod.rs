@@ -33,6 +33,8 @@ pub struct LiveSettings {
     pub poll_ms: u64,
     /// How many lines of the change log are read at a time. 100.
     pub batch_size: u64,
+    /// How often those who go on from a cursor are told where they are, in milliseconds. 30,000.
+    pub heartbeat_ms: u64,
 }
 
 impl Default for LiveSettings {
@@ -41,6 +43,7 @@ impl Default for LiveSettings {
             enabled: true,
             poll_ms: 200,
             batch_size: 100,
+            heartbeat_ms: 30_000,
         }
     }
 }

@@ -9,13 +9,13 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_broadcast::RecvError;
 use futures_core::Stream;
 use tokio::sync::mpsc;
-use tokio::time::{interval_at, sleep};
+use tokio::time::sleep;
 
 use super::event::{Event, EventKind};
 use super::hub::{Attached, Signal};
@@ -23,11 +23,9 @@ use super::subscription::attach;
 use crate::auth::Actor;
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
-use crate::ids::Position;
+use crate::ids::{Position, SessionId};
 use crate::sync::{Cursor, Page, Pull, Pulled};
 
-/// How often a quiet stream gives a newer cursor, so that the next catch-up is short.
-const CURSOR_EVERY: Duration = Duration::from_secs(30);
 /// How long a stream waits before it asks a database again that could not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Updates that are made before the first of them is read.
@@ -56,7 +54,8 @@ pub enum Update {
         /// Where the client is once it has stored it.
         cursor: Cursor,
     },
-    /// Nothing happened that concerns the client.
+    /// Nothing more has happened that concerns the client; told now and then, so that the next
+    /// catch-up is short.
     Quiet {
         /// Where the client is.
         cursor: Cursor,
@@ -72,7 +71,10 @@ pub enum Update {
 /// again, it goes on with a page.
 #[must_use = "a stream that is dropped has ended"]
 pub struct Resumed {
+    engine: MessengerEngine,
+    session: Option<SessionId>,
     updates: mpsc::Receiver<Result<Update>>,
+    ended: bool,
 }
 
 impl Resumed {
@@ -97,7 +99,12 @@ impl Resumed {
                 _ = sender.send(Err(end)) => {}
             }
         });
-        Self { updates }
+        Self {
+            engine: engine.clone(),
+            session: actor.session_id(),
+            updates,
+            ended: false,
+        }
     }
 }
 
@@ -105,7 +112,21 @@ impl Stream for Resumed {
     type Item = Result<Update>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().updates.poll_recv(cx)
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let mut next = ready!(this.updates.poll_recv(cx));
+        // The end of the session does not wait behind what was read before it.
+        let revocations = this.engine.revocations();
+        if this
+            .session
+            .is_some_and(|it| revocations.contains(it) == Some(true))
+        {
+            next = Some(Err(Error::InvalidToken));
+        }
+        this.ended = !matches!(next, Some(Ok(_)));
+        Poll::Ready(next)
     }
 }
 
@@ -146,6 +167,7 @@ impl Task {
     async fn catch_up(&mut self) -> Result<(Attached, Position)> {
         let attached = attach(&self.engine, &self.actor).await?;
         loop {
+            self.drained().await?;
             let Pulled { page, next } = self.engine.sync().pull(&self.actor, &self.pull).await?;
             let (has_more, as_of) = (page.has_more, page.stamp.as_of);
             if !page.is_empty() || has_more {
@@ -168,18 +190,8 @@ impl Task {
     async fn listen(&mut self, (attached, from): (Attached, Position)) -> Result<Behind> {
         let Attached { mut signals, .. } = attached;
         let mut told = from;
-        let start = tokio::time::Instant::now() + CURSOR_EVERY;
-        let mut quiet = interval_at(start, CURSOR_EVERY);
         loop {
-            let signal = tokio::select! {
-                signal = signals.recv_direct() => signal,
-                _ = quiet.tick() => {
-                    let cursor = self.cursor(told);
-                    self.tell(Update::Quiet { cursor }).await?;
-                    continue;
-                }
-            };
-            match signal {
+            match signals.recv_direct().await {
                 Ok(Signal::Event(event)) if event.position <= told => {}
                 Ok(Signal::Event(event)) if !is_exact(&event) => return Ok(Behind),
                 Ok(Signal::Event(event)) => {
@@ -187,6 +199,12 @@ impl Task {
                     let cursor = self.cursor(told);
                     self.pull.cursor = Some(cursor.clone());
                     self.tell(Update::Event { event, cursor }).await?;
+                }
+                Ok(Signal::Upto(position)) => {
+                    told = told.max(position);
+                    let cursor = self.cursor(told);
+                    self.pull.cursor = Some(cursor.clone());
+                    self.tell(Update::Quiet { cursor }).await?;
                 }
                 Ok(Signal::Stale(position)) if position <= told => {}
                 Ok(Signal::Stale(_)) => return Ok(Behind),
@@ -205,6 +223,12 @@ impl Task {
     fn cursor(&self, position: Position) -> Cursor {
         let key = &self.engine.store().cursor_key;
         Cursor::at(position, key, self.actor.user_id())
+    }
+
+    /// Waits until all that was told is taken: pages are large, so one is made at a time.
+    async fn drained(&self) -> Result<()> {
+        let room = self.updates.reserve_many(UPDATES_AHEAD).await;
+        room.map(drop).map_err(|_| Error::Closed)
     }
 
     async fn tell(&self, update: Update) -> Result<()> {

@@ -35,6 +35,38 @@
 //!   and keeps its place.
 //! - **`reads`**: of two, the greater `version` is right.
 //!
+//! # Following what happens
+//!
+//! On a WebSocket, `{"op":"resume","cursor":"…"}` (with `seen`, `limit` and `timeline_limit`, if
+//! wanted) goes on from the cursor; so does `GET /v1/events` as server-sent events, with the cursor
+//! in `Last-Event-ID`, and [`Events::resume`](crate::events::Events::resume) in process. All bring
+//! the same frames, each change once:
+//!
+//! | `type` | what to do |
+//! |---|---|
+//! | `sync.page` | take in `data`, which is an answer of `/v1/sync/changes` |
+//! | `sync.live` | nothing is missing now |
+//! | `message.created` | store the message; `sender` is a user; the conversation's `last_seq` is the message's `seq`; see *Counting* |
+//! | `message.updated` | merge the message, see below |
+//! | `message.deleted` | merge the message; if it was unread, one less is |
+//! | `read.updated` | a row of `reads`; if it is the caller's, the conversation's own fields too, `own_version` is its `version`, and `marked_unread` is false once `last_read_seq` has moved |
+//! | `user.updated` | the user |
+//! | `sync.cursor` | nothing has happened |
+//! | `sync.reset` | as after a 410: wait `retry_after_ms`, and begin without a cursor |
+//! | any other | ignore it |
+//!
+//! Every frame but `sync.reset` has a `cursor`: store it in the transaction that stores what came
+//! with it, whatever the type. Whoever is cut off, at any moment, goes on from the last one that was
+//! stored. A page may come at any time: for what no event can tell (who belongs to a conversation,
+//! one's own settings), and in place of events to a client that reads too slowly. One that has not
+//! read for 10 seconds is closed with 1013, and goes on from its cursor.
+//!
+//! `conversation` in a message's payload is what it has changed about its conversation: replace these
+//! fields. A message in a frame is the same for everybody, so its `reactions` do not say which are
+//! `mine`: keep what is known, and apply `reaction`, which says who came or went. A message that lies
+//! in a hole is not known whole then: the hole stays at its place, and its `as_of` becomes the
+//! message's `version`.
+//!
 //! # Filling holes
 //!
 //! `GET /v1/conversations/{id}/messages?after_seq=…&before_seq=…` names both ends of a hole and
@@ -57,7 +89,13 @@
 //!
 //! # Counting
 //!
-//! `unread_count` is exact as of the row. Sending to a conversation reads it to its end.
+//! `unread_count` is exact as of the row. A `message.created` of somebody else is one more. Sending to
+//! a conversation reads it to its end: one's own moves `last_read_seq` and `last_delivered_seq` to its
+//! `seq`, sets `unread_count` to 0, `marked_unread` to false and `own_version` to its `version`; and the
+//! sender's row of `reads`, in a conversation that is not large, is at its `seq` and `version`.
 //!
-//! The tests have a replica that is written by this chapter (`tests/suites/engine/replica.rs`), and
-//! compare it after random histories with one that has just begun.
+//! # As code
+//!
+//! `examples/offline_client` is a client that is written by this chapter: a replica and an outbox in
+//! one SQLite file. The tests put that very replica through random histories, over REST, sockets and
+//! event streams, cut off at any frame, and compare it with one that has just begun.

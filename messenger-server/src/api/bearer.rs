@@ -1,5 +1,5 @@
 //! From a token to an [`Actor`]. REST takes the token in the header only: an address ends up in
-//! logs. The WebSocket also takes it in the query, since a browser can not set its headers.
+//! logs. What follows events also takes it in the query, since a browser can not set headers there.
 
 use messenger_core::MessengerEngine;
 use messenger_core::auth::Actor;
@@ -48,7 +48,7 @@ impl<'a> ApiExtractor<'a> for Caller {
     }
 }
 
-/// Who opens a socket: by the header, else by `?access_token=`. A bad header is refused and does
+/// Who opens a socket or a stream: by the header, else by `?access_token=`. A bad header is refused and does
 /// not fall through to the query.
 #[derive(Debug)]
 pub(crate) struct SocketCaller(pub(crate) Actor);
@@ -62,7 +62,9 @@ impl<'a> ApiExtractor<'a> for SocketCaller {
     fn register(registry: &mut Registry) {
         Caller::register(registry);
         let scheme = MetaSecurityScheme {
-            description: Some("The access token, where a header can not be set. WebSocket only."),
+            description: Some(
+                "The access token, where a header can not be set: for a WebSocket and for server-sent events only.",
+            ),
             name: Some("access_token"),
             key_in: Some("query"),
             ..scheme_of_type("apiKey")

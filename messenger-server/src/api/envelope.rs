@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use messenger_core::{Error as EngineError, ErrorKind, Invalid};
+use messenger_core::{Error as EngineError, ErrorKind, Invalid, ResyncReason};
 use poem::error::ResponseError;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
@@ -17,9 +17,13 @@ use poem_openapi::types::{ParseFromJSON, ToJSON, Type};
 use poem_openapi::{ApiResponse, Object};
 use serde::Serialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// The content type of every answer of the API.
 pub(crate) const JSON: &str = "application/json";
+
+/// The time over which clients that must all start again are spread, in milliseconds.
+const RESYNC_SPREAD_MS: u64 = 30_000;
 
 /// The codes that exist today. Clients must expect others.
 pub(crate) const KNOWN_CODES: &[&str] = &[
@@ -302,9 +306,10 @@ impl From<EngineError> for Failure {
             _ => Self::new(status, code, error.to_string()),
         };
         let details = match &error {
-            EngineError::ResyncRequired(reason) => {
-                Some(Box::new(json!({ "reason": reason.as_str() })))
-            }
+            EngineError::ResyncRequired(reason) => Some(Box::new(json!({
+                "reason": reason.as_str(),
+                "retry_after_ms": retry_after_ms(*reason),
+            }))),
             _ => None,
         };
         Self {
@@ -313,6 +318,15 @@ impl From<EngineError> for Failure {
             cause: status.is_server_error().then(|| Box::new(error)),
             ..failure
         }
+    }
+}
+
+/// How long a client that must start again waits first, in milliseconds: at random where all
+/// clients of a database that was put back find out at once.
+pub(crate) fn retry_after_ms(reason: ResyncReason) -> u64 {
+    match reason {
+        ResyncReason::HistoryDiverged => Uuid::new_v4().as_u64_pair().1 % RESYNC_SPREAD_MS,
+        _ => 0,
     }
 }
 

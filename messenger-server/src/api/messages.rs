@@ -568,15 +568,27 @@ pub(crate) struct Message {
     metadata: Nullable<AnyObject>,
 }
 
+impl Message {
+    /// Leaves out what only holds for one reader.
+    pub(super) fn for_everybody(mut self) -> Self {
+        for reaction in &mut self.reactions {
+            reaction.mine = None;
+        }
+        self
+    }
+}
+
 /// How many people react to a message in one way.
 #[derive(Clone, Debug, Object, Serialize)]
+#[oai(skip_serializing_if_is_none)]
 pub(crate) struct Reaction {
     /// An emoji or a short word.
     emoji: String,
     /// How many people.
     count: u32,
-    /// Whether the caller is among them.
-    mine: bool,
+    /// Whether the caller is among them. A live event does not say it, but who came or went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mine: Option<bool>,
 }
 
 impl From<Reactions> for Reaction {
@@ -584,7 +596,7 @@ impl From<Reactions> for Reaction {
         Self {
             emoji: reactions.emoji,
             count: reactions.count,
-            mine: reactions.mine,
+            mine: Some(reactions.mine),
         }
     }
 }

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use messenger_core::conversations::Marker;
+use messenger_core::conversations::{Marker, Markers};
 use messenger_core::messages::Message as EngineMessage;
-use messenger_core::sync::{Cursor, Gap as EngineGap, Pull, Pulled, Removal};
+use messenger_core::sync::{Cursor, Gap as EngineGap, Page, Pull, Pulled, Removal};
 use messenger_core::users::User;
-use messenger_core::{ConversationId, MessengerEngine, Position, Seq};
+use messenger_core::{ConversationId, MessengerEngine, Position, Seq, UserId};
 use poem::web::Data;
 use poem_openapi::param::Query;
 use poem_openapi::{Object, OpenApi};
@@ -55,8 +55,8 @@ impl Sync {
         if let Some(limit) = limit.0 {
             let pull = pull(limit, timeline_limit.0)?;
             let me = engine.users().me(&actor).await?;
-            let pulled = engine.sync().pull(&actor, &pull).await?;
-            return Ok(Answer(Bootstrap::of(me, pulled)));
+            let Pulled { page, next, .. } = engine.sync().pull(&actor, &pull).await?;
+            return Ok(Answer(Bootstrap::of(me, page, &next)));
         }
         let bootstrap = engine.sync().bootstrap(&actor).await?;
         let recent = bootstrap.recent_messages;
@@ -118,10 +118,10 @@ impl Sync {
                 .within("wait")
                 .map_err(|fault| Failure::invalid([fault]))?;
             pull.wait = Duration::from_secs(wait.unsigned_abs());
-            pull.seen = seen.0.as_deref().map(parse_seen).transpose()?;
+            pull.seen = seen.0.as_deref().map(seen_in).transpose()?;
             pull.cursor = Some(Cursor::parse(&cursor)?);
-            let pulled = engine.sync().pull(&actor, &pull).await?;
-            return Ok(Answer(pulled.into()));
+            let Pulled { page, next, .. } = engine.sync().pull(&actor, &pull).await?;
+            return Ok(Answer(Changes::of(page, &next)));
         }
         let known = after_seq_by_conversation.0.unwrap_or_default();
         let entries_max = engine.limits().conversations_named_max;
@@ -156,16 +156,16 @@ fn zero() -> Whole<0, 25> {
     Whole(Some(0))
 }
 
-fn fifty() -> Whole<1, 200> {
+pub(super) fn fifty() -> Whole<1, 200> {
     Whole(Some(50))
 }
 
-fn two_hundred() -> Whole<1, 500> {
+pub(super) fn two_hundred() -> Whole<1, 500> {
     Whole(Some(200))
 }
 
 /// What to ask of the engine for the bounds of a page.
-fn pull(limit: Whole<1, 500>, timeline_limit: Whole<1, 200>) -> Result<Pull, Failure> {
+pub(super) fn pull(limit: Whole<1, 500>, timeline_limit: Whole<1, 200>) -> Result<Pull, Failure> {
     let (limit, timeline) = (
         limit.within("limit"),
         timeline_limit.within("timeline_limit"),
@@ -184,18 +184,22 @@ fn pull(limit: Whole<1, 500>, timeline_limit: Whole<1, 200>) -> Result<Pull, Fai
     }
 }
 
-/// Reads `seen`: `shard:as_of`, several separated by commas. There is one shard, 0.
-fn parse_seen(text: &str) -> Result<Position, Failure> {
+/// Reads the parameter `seen`.
+pub(super) fn seen_in(text: &str) -> Result<Position, Failure> {
+    parse_seen(text).ok_or_else(|| {
+        let fault = Fault::new("query", "seen", "must be 0:as_of, from a stamp");
+        Failure::invalid([fault])
+    })
+}
+
+/// Reads `shard:as_of`, several separated by commas. There is one shard, 0.
+pub(super) fn parse_seen(text: &str) -> Option<Position> {
     let of = |stamp: &str| {
         let position = stamp.trim().strip_prefix("0:")?.parse().ok()?;
         Position::new(position)
     };
     let seen: Option<Vec<Position>> = text.split(',').map(of).collect();
-    let newest = seen.and_then(|seen| seen.into_iter().max());
-    newest.ok_or_else(|| {
-        let fault = Fault::new("query", "seen", "must be 0:as_of, from a stamp");
-        Failure::invalid([fault])
-    })
+    seen?.into_iter().max()
 }
 
 fn messages(messages: Vec<EngineMessage>) -> Vec<Message> {
@@ -244,8 +248,8 @@ pub(crate) struct Bootstrap {
 }
 
 impl Bootstrap {
-    fn of(me: User, pulled: Pulled) -> Self {
-        let changes = Changes::from(pulled);
+    fn of(me: User, page: Page, next: &Cursor) -> Self {
+        let changes = Changes::of(page, next);
         Self {
             user: UserPublic::from(&me),
             me: me.into(),
@@ -263,7 +267,7 @@ impl Bootstrap {
 }
 
 /// What a client has missed.
-#[derive(Object, Serialize)]
+#[derive(Debug, Object, Serialize)]
 pub(crate) struct Changes {
     /// Everybody who is named in this answer.
     users: Vec<UserPublic>,
@@ -288,9 +292,9 @@ pub(crate) struct Changes {
     next_cursor: Nullable<String>,
 }
 
-impl From<Pulled> for Changes {
-    fn from(pulled: Pulled) -> Self {
-        let page = pulled.page;
+impl Changes {
+    /// Converts a page and the cursor to keep with it.
+    pub(super) fn of(page: Page, next: &Cursor) -> Self {
         Self {
             users: page.users.iter().map(UserPublic::from).collect(),
             conversations: page
@@ -305,7 +309,7 @@ impl From<Pulled> for Changes {
             reads: page.markers.into_iter().map(Read::from).collect(),
             gaps: page.gaps.into_iter().map(Gap::from).collect(),
             stamps: vec![page.stamp.into()],
-            next_cursor: Nullable(Some(pulled.next.to_string())),
+            next_cursor: Nullable(Some(next.to_string())),
         }
     }
 }
@@ -365,6 +369,24 @@ impl From<Marker> for Read {
             last_read_seq: marker.last_read.get(),
             last_delivered_seq: marker.last_delivered.get(),
             version: marker.version.get(),
+        }
+    }
+}
+
+impl Read {
+    /// Converts the markers that somebody has moved at a position.
+    pub(super) fn at(
+        conversation: ConversationId,
+        user: UserId,
+        markers: &Markers,
+        position: Position,
+    ) -> Self {
+        Self {
+            conversation_id: conversation.as_uuid(),
+            user_id: user.as_uuid(),
+            last_read_seq: markers.last_read.get(),
+            last_delivered_seq: markers.last_delivered.get(),
+            version: position.get(),
         }
     }
 }

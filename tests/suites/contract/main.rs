@@ -14,6 +14,7 @@ mod message_changes;
 mod messages;
 mod nodes;
 mod pull;
+mod resume;
 mod sessions;
 mod sync;
 mod tokens;

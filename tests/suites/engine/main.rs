@@ -7,6 +7,7 @@
 )]
 
 mod replica;
+mod resume;
 mod world;
 
 mod accounts;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde_json::json;
-use tests::{PATIENCE, on_both_databases, soon};
+use tests::{EventStream, PATIENCE, on_both_databases, soon};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -30,6 +30,24 @@ on_both_databases!(
         }
         let status = world.server.end().await;
         assert_eq!(status.code(), Some(0), "{status}");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "ended after {:?}",
+            start.elapsed()
+        );
+    }
+
+    async fn sigterm_ends_streams_of_events(world: World) {
+        let alice = world.register("alice").await;
+        let mut stream = EventStream::open(&alice.http, "/v1/events", None).await;
+        stream.expect("sync.page").await;
+        stream.expect("sync.live").await;
+
+        let start = Instant::now();
+        world.server.signal("TERM");
+
+        assert_eq!(stream.next().await, None);
+        assert_eq!(world.server.end().await.code(), Some(0));
         assert!(
             start.elapsed() < PATIENCE,
             "ended after {:?}",

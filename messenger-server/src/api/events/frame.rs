@@ -1,13 +1,16 @@
-//! What is said on a socket: commands in, frames out, byte for byte as the protocol has them.
+//! What is said on a socket that subscribes: commands in, frames out, byte for byte as the protocol
+//! has them. `live.rs` has the frames of those who resume.
 
 use messenger_core::events::{Event, EventKind};
-use messenger_core::{ConversationId, Timestamp, UserId};
+use messenger_core::sync::{Cursor, Pull};
+use messenger_core::{ConversationId, ResyncReason, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::api::sync;
 use crate::api::users::UserPublic;
-use crate::api::wire::Time;
+use crate::api::wire::{Time, Whole};
 
 /// A command of a client. Unlike bodies, commands have no unknown fields.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -22,10 +25,59 @@ pub(super) enum Command {
     Unsubscribe {
         conversation_ids: Vec<String>,
     },
+    Resume(Resume),
     Ping {
         #[serde(default)]
         ts: Option<i64>,
     },
+}
+
+/// From where a client goes on, and in what pages.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Resume {
+    /// Where the client is; none for one that begins.
+    #[serde(default)]
+    cursor: Option<String>,
+    #[serde(default)]
+    seen: Option<String>,
+    #[serde(default)]
+    limit: Option<i64>,
+    #[serde(default)]
+    timeline_limit: Option<i64>,
+}
+
+/// Why a client can not go on from there.
+pub(super) enum Unreadable {
+    /// It broke this rule.
+    Invalid(&'static str),
+    /// It must begin again.
+    Reset(ResyncReason),
+}
+
+impl Resume {
+    /// Reads what to ask the engine for.
+    pub(super) fn read(self) -> Result<Pull, Unreadable> {
+        let (limit, timeline) = (
+            Whole(self.limit.or(Some(200))),
+            Whole(self.timeline_limit.or(Some(50))),
+        );
+        let mut pull = sync::pull(limit, timeline).map_err(|_| {
+            Unreadable::Invalid("limit must be from 1 to 500, timeline_limit from 1 to 200")
+        })?;
+        pull.seen = match self.seen {
+            None => None,
+            Some(seen) => Some(
+                sync::parse_seen(&seen)
+                    .ok_or(Unreadable::Invalid("seen must be 0:as_of, from a stamp"))?,
+            ),
+        };
+        pull.cursor = match self.cursor.as_deref().map(Cursor::parse).transpose() {
+            Ok(cursor) => cursor,
+            Err(_) => return Err(Unreadable::Reset(ResyncReason::CursorMalformed)),
+        };
+        Ok(pull)
+    }
 }
 
 impl Command {
@@ -70,6 +122,7 @@ pub(super) fn welcome(user_id: Uuid, now: Timestamp, heartbeat_sec: u64) -> Stri
         "server_time": now.to_string(),
         "heartbeat_sec": heartbeat_sec,
         "protocol_version": 1,
+        "features": ["resume"],
     })
     .to_string()
 }
@@ -81,6 +134,12 @@ pub(super) fn ack(op: &str, conversation_ids: &[String], all: bool) -> String {
         details["all"] = json!(true);
     }
     json!({ "type": "ack", "op": op, "ok": true, "details": details }).to_string()
+}
+
+/// The answer to a resume: pages follow.
+pub(super) fn resumed() -> String {
+    json!({ "type": "ack", "op": "resume", "ok": true, "details": { "mode": "replay" } })
+        .to_string()
 }
 
 /// The answer to a ping.
@@ -263,6 +322,15 @@ mod tests {
             ),
             (r#"{"op":"ping","ts":-7}"#, Command::Ping { ts: Some(-7) }),
             (r#"{"op":"ping"}"#, Command::Ping { ts: None }),
+            (
+                r#"{"op":"resume","cursor":"x","limit":9}"#,
+                Command::Resume(Resume {
+                    cursor: Some("x".to_owned()),
+                    seen: None,
+                    limit: Some(9),
+                    timeline_limit: None,
+                }),
+            ),
         ] {
             assert_eq!(Command::parse(text), Some(command), "{text}");
         }
@@ -281,6 +349,8 @@ mod tests {
             r#"{"op":"ping","ts":"1"}"#,
             r#"{"op":"ping","more":1}"#,
             r#"{"op":"ping","conversation_ids":[]}"#,
+            r#"{"op":"resume","cursor":7}"#,
+            r#"{"op":"resume","from":"x"}"#,
             r#"{"op":"unsubscribe"}"#,
             r#"{"op":"subscribe","conversation_ids":"a"}"#,
             r#"{"op":"subscribe","conversation_ids":[1]}"#,

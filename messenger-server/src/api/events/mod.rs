@@ -3,21 +3,30 @@
 //! | route | what |
 //! |---|---|
 //! | `GET /ws` | a WebSocket |
+//! | `GET /events` | server-sent events |
 //!
-//! Here is the handshake; `socket.rs` is the life of one socket, `frame.rs` what is said on it.
+//! Here is the handshake. `socket.rs` is the life of one socket, `frame.rs` what is said on it, and
+//! `follows.rs` to whom; `live.rs` is what is said to those who go on from a cursor, and `sse.rs`
+//! how that goes without a socket.
 
+mod follows;
 mod frame;
+mod live;
 mod socket;
+mod sse;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use messenger_core::MessengerEngine;
+use messenger_core::events::Event;
+use messenger_core::sync::Cursor;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem::web::websocket::{BoxWebSocketUpgraded, WebSocket};
 use poem::{FromRequest, Request};
 use poem_openapi::OpenApi;
+use poem_openapi::param::{Header, Query};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +35,9 @@ use crate::api::Tag;
 use crate::api::bearer::SocketCaller;
 use crate::api::envelope::{Failure, failures};
 use crate::api::events::socket::{Session, config};
+use crate::api::events::sse::Lines;
+use crate::api::sync;
+use crate::api::wire::Whole;
 use crate::edge::origin_not_allowed;
 use crate::origin::Origins;
 use crate::rate::Rate;
@@ -45,6 +57,7 @@ impl Events {
     /// - `{"op":"subscribe","conversation_ids":[…]}` or `{"op":"subscribe","all":true}`, which
     ///   means all conversations, also those to come
     /// - `{"op":"unsubscribe","conversation_ids":[…]}`
+    /// - `{"op":"resume","cursor":"…"}`: goes on from a cursor instead, see below
     /// - `{"op":"ping","ts":1700000000000}`, at least every `heartbeat_sec` seconds
     ///
     /// The server answers `ack`, `pong` or `error`, and sends two events for each message:
@@ -53,6 +66,12 @@ impl Events {
     /// caller, while the socket is open is subscribed to by itself, and announced by a
     /// `conversation.updated` with `seq` 0. Of a group that the caller leaves nothing follows. Events may come
     /// twice, and what happened while no socket was open is fetched by `/sync/changes`.
+    ///
+    /// After a `resume` (with `seen`, `limit` and `timeline_limit` as in `/sync/changes`, if wanted;
+    /// without a cursor from the beginning) the socket brings everything, each change once, in the
+    /// frames of `LiveFrame`: first `sync.page` with what was missed, then `sync.live`, and then what
+    /// happens. Every frame has the `cursor` to keep with it. `sync.reset` says that the cursor
+    /// does not belong to this history.
     ///
     /// Close codes: 1001 the server stops or the client was silent, 1008 the token is no longer
     /// valid, 1009 a frame is too large, 1013 the client reads too slowly.
@@ -82,25 +101,102 @@ impl Events {
             return Err(Failure::unavailable("the server is stopping").into());
         }
         let config = config(&shared.limits, engine.limits());
+        // From here on the engine keeps what happens, so nothing after the welcome is missed.
+        let events = engine.events().subscribe(&actor).await?;
         let session = Session {
-            // From here on the engine keeps what happens, so nothing after the welcome is missed.
-            events: engine.events().subscribe(&actor).await?,
             engine: engine.0.clone(),
             actor,
             sockets: Arc::clone(shared),
             _place: place,
             _counted: shared.open.token(),
         };
-        let run = |stream| session.run(stream);
+        let run = |stream| session.run(events, stream);
         Ok(upgrade.config(config).on_upgrade(run).boxed())
+    }
+
+    /// Follow from a cursor
+    ///
+    /// Sends the same frames as a WebSocket that has resumed, as server-sent events: `event` is the
+    /// frame's `type`, `data` the frame, `id` its cursor. A browser's `EventSource` reconnects by
+    /// itself and goes on from the last `id`. The stream ends when the token does, and when the
+    /// server stops.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a parameter of the route"
+    )]
+    #[oai(path = "/events", method = "get", operation_id = "followEvents")]
+    async fn follow(
+        &self,
+        SocketCaller(actor): SocketCaller,
+        engine: Data<&MessengerEngine>,
+        sockets: Data<&Sockets>,
+        /// Where the client is; before `cursor`.
+        #[oai(name = "Last-Event-ID")]
+        last_event_id: Header<Option<String>>,
+        /// Where the client is: the last cursor that it has kept. Without one, it begins.
+        cursor: Query<Option<String>>,
+        /// Rows of a page at most, messages, conversations and people together.
+        #[oai(default = "sync::two_hundred")]
+        limit: Query<Whole<1, 500>>,
+        /// New messages of one conversation at most, the newest; `gaps` names the others.
+        #[oai(default = "sync::fifty")]
+        timeline_limit: Query<Whole<1, 200>>,
+        /// The newest `shard:as_of` of any other answer since the last sync, from its stamp.
+        seen: Query<Option<String>>,
+    ) -> Result<Lines, FollowFailure> {
+        let Sockets(shared) = sockets.0;
+        let mut pull = sync::pull(limit.0, timeline_limit.0)?;
+        pull.seen = seen.0.as_deref().map(sync::seen_in).transpose()?;
+        let cursor = last_event_id.0.filter(|id| !id.is_empty()).or(cursor.0);
+        let cursor = cursor.as_deref().map(Cursor::parse).transpose();
+        let place = Arc::clone(&shared.places).try_acquire_owned();
+        let place = place.map_err(|_| Failure::unavailable("there are too many connections"))?;
+        let closing = shared.closing.clone();
+        Ok(match cursor {
+            Err(_) => Lines::reset(),
+            Ok(cursor) => {
+                pull.cursor = cursor;
+                let expires_at = actor.expires_at().map(socket::instant);
+                let updates = engine.events().resume(&actor, pull);
+                Lines::follow(updates, expires_at, closing, place)
+            }
+        })
     }
 }
 
+failures! {
+    /// How following can fail.
+    FollowFailure: CALLER, INPUT;
+}
 failures! {
     /// How opening a WebSocket can fail.
     OpenFailure: CALLER;
     403: "`origin_not_allowed`",
     426: "`upgrade_required`: this is no WebSocket handshake"
+}
+
+/// An event as it is sent, made once whatever the number of those who listen.
+#[derive(Debug, Default)]
+struct Forms {
+    v1: OnceLock<Vec<String>>,
+    live: OnceLock<Option<live::Open>>,
+}
+
+impl Forms {
+    /// None is made yet: most events have listeners of one kind only.
+    fn of(_: &Event) -> Self {
+        Self::default()
+    }
+
+    /// Its frames for those who subscribe.
+    fn v1(&self, event: &Event) -> &[String] {
+        self.v1.get_or_init(|| frame::frames(event))
+    }
+
+    /// Its frame for those who go on from a cursor.
+    fn live(&self, event: &Event) -> Option<&live::Open> {
+        self.live.get_or_init(|| live::Open::of(event)).as_ref()
+    }
 }
 
 /// All open sockets of the process. Cloning gives another handle to the same.

@@ -2,6 +2,7 @@
 //! anybody else's socket.
 
 use std::collections::HashSet;
+use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,9 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use messenger_core::auth::Actor;
-use messenger_core::events::{Event, Subscription};
+use messenger_core::events::{Event, Resumed, Subscription, Update};
 use messenger_core::{
-    ConversationId, Error as EngineError, ErrorKind, Limits, MessengerEngine, Timestamp, UserId,
+    ConversationId, Error as EngineError, ErrorKind, Limits, MessengerEngine, ResyncReason,
+    Timestamp,
 };
 use poem::web::websocket::{CloseCode, Message, WebSocketConfig, WebSocketStream};
 use serde_json::json;
@@ -19,8 +21,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::api::events::frame::{self, Command, ErrorCode, Subject};
-use crate::api::events::{Shared, SocketLimits};
+use crate::api::events::follows::Follows;
+use crate::api::events::frame::{self, Command, ErrorCode, Resume, Unreadable};
+use crate::api::events::{Forms, Shared, SocketLimits, live};
 use crate::edge::{ANSWER_TIME_MAX, chain};
 use crate::rate::Window;
 
@@ -30,17 +33,15 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 /// The same for a slow reader.
 const SLOW_CLOSE_TIME_MAX: Duration = Duration::from_secs(30);
-/// Events that are written before the socket is flushed and its client heard again.
-const EVENTS_AT_ONCE: usize = 32;
-/// Conversations, opened by others, that a socket follows by itself.
-const JOINED_MAX: usize = 10_000;
+/// Events or updates that are written before the socket is flushed and its client heard again.
+const NEWS_AT_ONCE: usize = 32;
+/// Why a client that has resumed does not subscribe.
+const TOLD_ALL: &str = "a socket that has resumed is told of all conversations";
 
 /// Bytes allocated to read; most of what an idle socket costs.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 /// Bytes that are written together.
 const WRITE_BUFFER_BYTES: usize = 8 << 10;
-/// Bytes that may wait to be written, at least.
-const WRITE_BUFFER_BYTES_MAX: usize = 256 << 10;
 /// Largest frame, at least. Up to here, a command that is too large is refused and the socket
 /// stays; beyond, it is not even read.
 const FRAME_BYTES_MAX: usize = 64 << 10;
@@ -53,11 +54,16 @@ pub(super) fn config(limits: &SocketLimits, engine: &Limits) -> WebSocketConfig 
         .message_chars_max
         .saturating_mul(6)
         .saturating_add(8 << 10);
-    let waiting_bytes_max = WRITE_BUFFER_BYTES.saturating_add(event_bytes_max.saturating_mul(2));
+    // A frame is written when the one before has left. The largest is a page of one conversation.
+    let timeline = usize::try_from(engine.page_timeline_max).unwrap_or(usize::MAX);
+    let page_bytes_max = event_bytes_max
+        .saturating_mul(timeline)
+        .saturating_add(engine.page_bytes_max.saturating_mul(6));
+    let waiting_bytes_max = WRITE_BUFFER_BYTES.saturating_add(page_bytes_max);
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(waiting_bytes_max.max(WRITE_BUFFER_BYTES_MAX))
+        .max_write_buffer_size(waiting_bytes_max)
         .max_message_size(Some(frame_bytes_max))
         .max_frame_size(Some(frame_bytes_max))
 }
@@ -67,7 +73,6 @@ pub(super) fn config(limits: &SocketLimits, engine: &Limits) -> WebSocketConfig 
 pub(super) struct Session {
     pub(super) engine: MessengerEngine,
     pub(super) actor: Actor,
-    pub(super) events: Subscription,
     pub(super) sockets: Arc<Shared>,
     pub(super) _place: OwnedSemaphorePermit,
     pub(super) _counted: TaskTrackerToken,
@@ -75,9 +80,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Lives until either side ends it.
-    pub(super) async fn run(self, stream: WebSocketStream) {
+    pub(super) async fn run(self, events: Subscription, stream: WebSocketStream) {
         let mut socket = Socket {
             stream,
+            feed: Feed::Subscribed(events),
             expires_at: self.actor.expires_at().map(instant),
             heard_at: Instant::now(),
             commands: Window::default(),
@@ -102,6 +108,7 @@ impl Session {
 /// An open socket.
 struct Socket {
     stream: WebSocketStream,
+    feed: Feed,
     session: Session,
     expires_at: Option<Instant>,
     heard_at: Instant,
@@ -145,9 +152,8 @@ impl Socket {
         let mut alarm = pin!(sleep_until(self.deadline()));
         loop {
             tokio::select! {
-                event = self.session.events.next() => {
-                    let event = happened(event)?;
-                    self.deliver(event).await?;
+                news = self.feed.next() => {
+                    self.deliver(news?).await?;
                 }
                 message = self.stream.next() => {
                     self.hear(message).await?;
@@ -182,30 +188,47 @@ impl Socket {
         Ok(())
     }
 
-    /// Writes the frames of an event, and of those that are there already, and flushes once.
-    async fn deliver(&mut self, event: Arc<Event>) -> Result<(), End> {
-        let me = self.session.actor.user_id();
-        let mut ready = Some(Ok(event));
+    /// Writes what has come, and what is there already behind it, and flushes once.
+    async fn deliver(&mut self, news: News) -> Result<(), End> {
+        let mut ready = Some(Ok(news));
         let mut written = 0;
         let end = loop {
-            let event = match ready.take() {
-                Some(Ok(event)) => event,
+            match ready.take() {
+                Some(Ok(news)) => self.write(news).await?,
                 Some(Err(end)) => break Err(end),
                 None => break Ok(()),
-            };
-            if self.follows.takes(&event, me) {
-                for frame in event.rendered(frame::frames).iter() {
-                    in_time(self.stream.feed(Message::text(frame.as_str()))).await?;
-                }
             }
-            // What is taken from the events must be written, so the bound is asked first.
+            // What is taken from the feed must be written, so the bound is asked first.
             written += 1;
-            if written < EVENTS_AT_ONCE {
-                ready = self.session.events.next().now_or_never().map(happened);
+            if written < NEWS_AT_ONCE {
+                ready = self.feed.next().now_or_never();
             }
         };
         in_time(self.stream.flush()).await?;
         end
+    }
+
+    async fn write(&mut self, news: News) -> Result<(), End> {
+        match news {
+            News::Event(event) => {
+                let me = self.session.actor.user_id();
+                if self.follows.takes(&event, me) {
+                    for frame in event.rendered(Forms::of).v1(&event) {
+                        in_time(self.stream.feed(Message::text(frame.as_str()))).await?;
+                    }
+                }
+                Ok(())
+            }
+            News::Update(update) => match live::line(update) {
+                Some(line) => in_time(self.stream.feed(Message::text(line.json))).await,
+                None => Ok(()),
+            },
+            News::Reset(reason) => {
+                self.feed = Feed::Reset;
+                let (line, _) = live::reset(reason);
+                in_time(self.stream.feed(Message::text(line.json))).await
+            }
+        }
     }
 
     /// Takes what the client sent. Any frame shows that it is alive.
@@ -255,10 +278,31 @@ impl Socket {
                 conversation_ids,
                 all,
             }) => self.subscribe(conversation_ids, all).await,
+            Some(Command::Resume(resume)) => Ok(self.resume(resume)),
         }
     }
 
+    /// Goes on from a cursor in place of what the socket listened to before.
+    fn resume(&mut self, resume: Resume) -> String {
+        let pull = match resume.read() {
+            Ok(pull) => pull,
+            Err(Unreadable::Reset(reason)) => {
+                self.feed = Feed::Reset;
+                return live::reset(reason).0.json;
+            }
+            Err(Unreadable::Invalid(rule)) => return invalid(rule),
+        };
+        let engine = &self.session.engine;
+        let updates = engine.events().resume(&self.session.actor, pull);
+        self.feed = Feed::Resumed(updates);
+        self.follows = Follows::default();
+        frame::resumed()
+    }
+
     async fn subscribe(&mut self, ids: Vec<String>, all: bool) -> Result<String, End> {
+        if !self.may_choose() {
+            return Ok(invalid(TOLD_ALL));
+        }
         if ids.is_empty() && !all {
             return Ok(invalid("conversation_ids is empty"));
         }
@@ -270,9 +314,7 @@ impl Socket {
         let Some(wanted) = parsed else {
             return Ok(forbidden());
         };
-        let new = |id: &&ConversationId| !self.follows.chosen.contains(id);
-        let total = self.follows.chosen.len() + wanted.iter().filter(new).count();
-        if total > self.limits().subscriptions_max {
+        if self.follows.chosen_with(&wanted) > self.limits().subscriptions_max {
             return Ok(invalid("there are too many subscriptions"));
         }
         if !wanted.is_empty() {
@@ -291,6 +333,9 @@ impl Socket {
     }
 
     fn unsubscribe(&mut self, ids: Vec<String>) -> String {
+        if !self.may_choose() {
+            return invalid(TOLD_ALL);
+        }
         if ids.is_empty() {
             return invalid("conversation_ids is empty");
         }
@@ -305,6 +350,11 @@ impl Socket {
             return invalid("there are too many exceptions from all");
         }
         frame::ack("unsubscribe", &ids, false)
+    }
+
+    /// Whether the client says of which conversations it is told.
+    fn may_choose(&self) -> bool {
+        matches!(self.feed, Feed::Subscribed(_))
     }
 
     async fn say(&mut self, frame: String) -> Result<(), End> {
@@ -337,86 +387,45 @@ impl Socket {
     }
 }
 
-/// Which conversations a socket follows.
-#[derive(Debug, Default)]
-struct Follows {
-    /// All of them, but those in `muted`.
-    all: bool,
-    /// Subscribed to by name.
-    chosen: HashSet<ConversationId>,
-    /// Opened while the socket was open.
-    joined: HashSet<ConversationId>,
-    /// Unsubscribed from while subscribed to all.
-    muted: HashSet<ConversationId>,
+/// What a socket listens to.
+#[derive(Debug)]
+enum Feed {
+    /// Everything since the handshake, of which [`Follows`] picks.
+    Subscribed(Subscription),
+    /// Everything after a cursor.
+    Resumed(Resumed),
+    /// Nothing: the cursor was refused.
+    Reset,
 }
 
-impl Follows {
-    /// Tells whether an event is for the socket of this user. Follows what opens, since nobody could
-    /// have subscribed to a conversation that was not there, and drops what closes.
-    fn takes(&mut self, event: &Event, me: UserId) -> bool {
-        match frame::subject(event, me) {
-            Subject::Opened(id) => {
-                if self.joined.len() < JOINED_MAX {
-                    self.joined.insert(id);
+/// What came of listening.
+enum News {
+    Event(Arc<Event>),
+    Update(Update),
+    Reset(ResyncReason),
+}
+
+impl Feed {
+    async fn next(&mut self) -> Result<News, End> {
+        let news = match self {
+            Self::Subscribed(events) => events.next().await.map(|it| it.map(News::Event)),
+            Self::Resumed(updates) => updates.next().await.map(|it| it.map(News::Update)),
+            Self::Reset => pending().await,
+        };
+        match news {
+            Some(Ok(news)) => Ok(news),
+            Some(Err(EngineError::ResyncRequired(reason))) => Ok(News::Reset(reason)),
+            Some(Err(EngineError::SubscriptionLost)) => Err(End::Slow),
+            Some(Err(error)) => Err(match error.kind() {
+                ErrorKind::Unauthenticated => End::Revoked,
+                ErrorKind::Busy => End::Stopping,
+                _ => {
+                    tracing::error!(error = chain(&error), "a subscription failed");
+                    End::Failed
                 }
-                true
-            }
-            Subject::Within(id) => {
-                self.chosen.contains(&id)
-                    || self.joined.contains(&id)
-                    || (self.all && !self.muted.contains(&id))
-            }
-            Subject::Closed(id) => {
-                self.chosen.remove(&id);
-                self.joined.remove(&id);
-                self.muted.remove(&id);
-                false
-            }
-            Subject::Nothing => false,
+            }),
+            None => Err(End::Stopping),
         }
-    }
-
-    fn subscribe(&mut self, ids: Vec<ConversationId>, all: bool) {
-        if all {
-            self.all = true;
-            self.muted.clear();
-        }
-        for id in &ids {
-            self.muted.remove(id);
-        }
-        self.chosen.extend(ids);
-    }
-
-    /// Returns whether it did, which it does not if `muted` would get too long.
-    fn unsubscribe(&mut self, ids: &[ConversationId], muted_max: usize) -> bool {
-        if self.all && self.muted.len() + ids.len() > muted_max {
-            return false;
-        }
-        for id in ids {
-            self.chosen.remove(id);
-            self.joined.remove(id);
-            if self.all {
-                self.muted.insert(*id);
-            }
-        }
-        true
-    }
-}
-
-/// Returns what the engine reports, or why it reports no more.
-fn happened(event: Option<Result<Arc<Event>, EngineError>>) -> Result<Arc<Event>, End> {
-    match event {
-        Some(Ok(event)) => Ok(event),
-        Some(Err(EngineError::SubscriptionLost)) => Err(End::Slow),
-        Some(Err(error)) => Err(match error.kind() {
-            ErrorKind::Unauthenticated => End::Revoked,
-            ErrorKind::Busy => End::Stopping,
-            _ => {
-                tracing::error!(error = chain(&error), "a subscription failed");
-                End::Failed
-            }
-        }),
-        None => Err(End::Stopping),
     }
 }
 
@@ -473,7 +482,7 @@ fn now() -> Timestamp {
 }
 
 /// Returns when a moment of the clock is, which may have passed.
-fn instant(time: Timestamp) -> Instant {
+pub(super) fn instant(time: Timestamp) -> Instant {
     let micros = time.as_micros().saturating_sub(now().as_micros());
     Instant::now() + Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }

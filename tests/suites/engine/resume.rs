@@ -1,0 +1,94 @@
+//! Streams that go on from a cursor, in process.
+
+use futures_util::StreamExt;
+use messenger_core::LiveSettings;
+use messenger_core::events::{Resumed, Update};
+use messenger_core::sync::{Cursor, Pull};
+use tests::soon;
+
+use crate::world::{Person, on_both_databases};
+
+async fn next(stream: &mut Resumed) -> Update {
+    let update = soon("an update", stream.next()).await;
+    update.expect("the stream goes on").unwrap()
+}
+
+/// Reads until the stream is live.
+async fn live(stream: &mut Resumed) -> Cursor {
+    loop {
+        if let Update::Live { cursor } = next(stream).await {
+            return cursor;
+        }
+    }
+}
+
+/// Reads until the stream says that nothing has happened, and that from another place than `before`.
+async fn quiet_after(stream: &mut Resumed, before: &Cursor) -> Cursor {
+    loop {
+        match next(stream).await {
+            Update::Quiet { cursor } if cursor != *before => return cursor,
+            Update::Quiet { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn heartbeats() -> LiveSettings {
+    let mut settings = LiveSettings::default();
+    settings.heartbeat_ms = 20;
+    settings
+}
+
+on_both_databases!(
+    // So that a catch-up after a long quiet time has little to look through.
+    async fn the_cursor_of_a_quiet_stream_moves_on(world: World) {
+        world.engine.close().await;
+        let builder = world.place.builder().live(heartbeats());
+        let engine = builder.open().await.unwrap();
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+        let carol = Person::join(&engine, "carol").await;
+        let conversation = alice.open_direct(&bob).await.id;
+        let mut stream = engine.events().resume(&carol.actor, Pull::default());
+        let start = live(&mut stream).await;
+
+        alice.send(conversation, "not for carol").await;
+        let later = quiet_after(&mut stream, &start).await;
+
+        let pull = Pull {
+            cursor: Some(later),
+            ..Pull::default()
+        };
+        let pulled = engine.sync().pull(&carol.actor, &pull).await.unwrap();
+        assert!(pulled.page.is_empty());
+        engine.close().await;
+    }
+
+    async fn a_stream_that_is_told_nothing_stays_where_it_is(world: World) {
+        world.engine.close().await;
+        let mut settings = heartbeats();
+        settings.enabled = false;
+        let engine = world.place.builder().live(settings).open().await.unwrap();
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+        let conversation = alice.open_direct(&bob).await.id;
+        let mut stream = engine.events().resume(&bob.actor, Pull::default());
+        let start = live(&mut stream).await;
+
+        alice.send(conversation, "nobody is told").await;
+        for _ in 0..3 {
+            match next(&mut stream).await {
+                Update::Quiet { cursor } => assert_eq!(cursor, start),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        let pull = Pull {
+            cursor: Some(start),
+            ..Pull::default()
+        };
+        let pulled = engine.sync().pull(&bob.actor, &pull).await.unwrap();
+        assert_eq!(pulled.page.messages.len(), 1);
+        engine.close().await;
+    }
+);
