@@ -12,6 +12,7 @@ mod database;
 mod forge;
 mod http;
 mod process;
+mod random;
 mod shape;
 mod socket;
 mod starts;
@@ -26,6 +27,7 @@ pub use crate::{
     forge::Forge,
     http::{Http, RawAnswer, encoded, raw},
     process::{Finished, Server, server_binary},
+    random::Random,
     shape::{
         assert_conversation, assert_fields, assert_id, assert_message, assert_session_opened,
         assert_time, assert_user, strings, texts,

@@ -13,6 +13,7 @@ mod health;
 mod message_changes;
 mod messages;
 mod nodes;
+mod offline;
 mod pull;
 mod resume;
 mod sessions;

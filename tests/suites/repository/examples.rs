@@ -93,13 +93,50 @@ async fn two_people_chat_over_http() {
     assert_eq!(line(&mut bob_prints).await, "2 bob: Hello, Alice!");
 }
 
+#[tokio::test]
+async fn an_offline_client_sends_what_was_written_while_the_server_was_away() {
+    let mut world = World::start(DatabaseKind::Sqlite, &[]).await;
+    let server = format!("http://{}", world.address());
+    let files = tempfile::tempdir().unwrap();
+    let start = |me: &str, other: &str| {
+        let file = files.path().join(format!("{me}.db"));
+        let mut command = example("offline_client");
+        command.args([server.as_str(), me, other]).arg(file);
+        spawn(command)
+    };
+    let (mut alice, mut alice_prints) = start("alice", "bob");
+    let (bob, mut bob_prints) = start("bob", "alice");
+    say(&mut alice, "Hello, Bob!").await;
+    assert_eq!(line(&mut bob_prints).await, "1 alice: Hello, Bob!");
+    assert_eq!(line(&mut alice_prints).await, "1 alice: Hello, Bob!");
+    assert_eq!(line(&mut alice_prints).await, "read up to 1");
+    drop(bob);
+
+    let port = world.address().port().to_string();
+    world.home.set("PORT", &port);
+    let World { server, home, .. } = world;
+    drop(server);
+    say(&mut alice, "Are you there?").await;
+    assert_eq!(line(&mut alice_prints).await, "waits: Are you there?");
+    let _world = World::at(home).await;
+
+    assert_eq!(line(&mut alice_prints).await, "2 alice: Are you there?");
+    // Bob's replica has the first message, and fetches the second.
+    let (_bob, mut bob_prints) = start("bob", "alice");
+    assert_eq!(line(&mut bob_prints).await, "1 alice: Hello, Bob!");
+    assert_eq!(line(&mut bob_prints).await, "2 alice: Are you there?");
+    assert_eq!(line(&mut alice_prints).await, "read up to 2");
+}
+
 fn chat(server: &str, me: &str, other: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut child = example("chat_over_http")
-        .args([server, me, other])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = example("chat_over_http");
+    command.args([server, me, other]);
+    spawn(command)
+}
+
+fn spawn(mut command: Command) -> (Child, Lines<BufReader<ChildStdout>>) {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let prints = BufReader::new(child.stdout.take().unwrap()).lines();
     (child, prints)
 }

@@ -1,0 +1,509 @@
+//! The client of the example, against the real server: whatever happens while it is away, and
+//! however it is cut off, it ends with what somebody has who begins.
+//!
+//! `OFFLINE_HISTORIES` sets how many random histories are tried on each database (4), `SOCKET_KILLS`
+//! how often a connection is cut (300), `OFFLINE_SEED` what both come from; it is printed.
+
+#![expect(clippy::print_stdout, reason = "a failure is repeated by its seed")]
+
+#[path = "../../../examples/offline_client/replica.rs"]
+mod replica;
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::{Answer, EventStream, Person, Random, Socket, fresh_id, on_both_databases};
+
+use self::replica::{Next, Replica, Write};
+
+/// The device of somebody.
+struct Device {
+    person: Person,
+    replica: Replica,
+    _folder: TempDir,
+}
+
+/// How a device catches up.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Rest,
+    Socket,
+    Stream,
+}
+
+const WAYS: [Way; 3] = [Way::Rest, Way::Socket, Way::Stream];
+
+/// What a device is connected by.
+enum Line {
+    Socket(Box<Socket>),
+    Stream(EventStream),
+}
+
+impl Line {
+    async fn next(&mut self) -> Value {
+        match self {
+            Self::Socket(socket) => socket.next_json().await,
+            Self::Stream(stream) => stream.next().await.expect("the stream goes on").data,
+        }
+    }
+}
+
+impl Device {
+    async fn new(person: &Person) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("replica.db");
+        Self {
+            person: person.clone(),
+            replica: Replica::open(&file, &person.id).await.unwrap(),
+            _folder: folder,
+        }
+    }
+
+    /// Fetches a page; tells whether there are more.
+    async fn page(&mut self, size: (u32, u32)) -> Next {
+        let path = self.replica.next_page(size.0, size.1).await.unwrap();
+        let answer = self.person.get(&path).await;
+        self.replica.take_page(answer.data(200)).await.unwrap()
+    }
+
+    async fn connect(&mut self, way: Way, size: (u32, u32)) -> Line {
+        if let Way::Stream = way {
+            let command = self.replica.resume(size.0, size.1).await.unwrap();
+            let path = format!("/v1/events?limit={}&timeline_limit={}", size.0, size.1);
+            let path = match command["seen"].as_str() {
+                Some(seen) => format!("{path}&seen={seen}"),
+                None => path,
+            };
+            let cursor = command["cursor"].as_str();
+            return Line::Stream(EventStream::open(&self.person.http, &path, cursor).await);
+        }
+        let mut socket = self.person.socket().await;
+        let command = self.replica.resume(size.0, size.1).await.unwrap();
+        socket.send_json(&command).await;
+        Line::Socket(Box::new(socket))
+    }
+
+    /// Catches up one way or the other, in pages of random sizes, and perhaps is cut off meanwhile.
+    async fn catch_up(&mut self, random: &mut Random) {
+        loop {
+            let (way, size) = (*random.of(&WAYS), size(random));
+            if let Way::Rest = way {
+                if self.page(size).await == Next::UpToDate {
+                    return;
+                }
+                continue;
+            }
+            let mut line = self.connect(way, size).await;
+            for _ in 0..=random.below(6) {
+                let frame = line.next().await;
+                self.replica.take_frame(&frame).await.unwrap();
+                if frame["type"] == "sync.live" {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Asks for the messages of some holes, and gives the answers, to be taken in later.
+    async fn ask_for_holes(&mut self, random: &mut Random) -> Vec<(String, Value)> {
+        let mut answers = Vec::new();
+        for hole in self.replica.holes().await.unwrap() {
+            if random.below(2) == 0 {
+                continue;
+            }
+            let (after, before) = (hole.from_seq - 1, hole.to_seq + 1);
+            let path = format!(
+                "/v1/conversations/{}/messages?after_seq={after}&before_seq={before}&limit=5",
+                hole.conversation
+            );
+            let answer = self.person.get(&path).await;
+            if answer.status == 200 {
+                answers.push((hole.conversation, answer.data(200).clone()));
+            }
+        }
+        answers
+    }
+
+    /// Insists that this device has what one has that begins now, in all that it knows for certain,
+    /// and knows what it has not.
+    async fn assert_whole(&mut self) {
+        let mut fresh = Self::new(&self.person).await;
+        while fresh.page((500, 200)).await != Next::UpToDate {}
+        let conversations = self.replica.conversations().await.unwrap();
+        assert_eq!(conversations, fresh.replica.conversations().await.unwrap());
+        let holes = self.replica.holes().await.unwrap();
+        for conversation in &conversations {
+            let id = conversation["id"].as_str().unwrap();
+            let truth = everything(&self.person, id).await;
+            let known = self.replica.messages(id, 0).await.unwrap();
+            for message in &truth {
+                let seq = message["seq"].as_i64().unwrap();
+                let is_missing = holes.iter().any(|hole| {
+                    hole.conversation == id && (hole.from_seq..=hole.to_seq).contains(&seq)
+                });
+                let here = known.iter().find(|it| it["seq"] == message["seq"]);
+                assert!(
+                    is_missing || here == Some(message),
+                    "{seq} of {id} is {here:?} and not {message}"
+                );
+            }
+            let last = truth.last().map_or(0, |it| it["seq"].as_i64().unwrap());
+            assert!(known.iter().all(|it| it["seq"].as_i64() <= Some(last)));
+            assert_eq!(
+                conversation["unread_count"],
+                unread(conversation, &truth, &self.person)
+            );
+            let members: BTreeSet<&str> = conversation["member_ids"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|it| it.as_str().unwrap())
+                .collect();
+            let current = |reads: Vec<Value>| -> Vec<Value> {
+                let is_member = |it: &Value| members.contains(it["user_id"].as_str().unwrap());
+                reads.into_iter().filter(is_member).collect()
+            };
+            let reads = current(self.replica.reads(id).await.unwrap());
+            assert_eq!(reads, current(fresh.replica.reads(id).await.unwrap()));
+            for member in members {
+                let user = self.replica.find_user(member).await.unwrap();
+                assert_eq!(user, fresh.replica.find_user(member).await.unwrap());
+            }
+        }
+    }
+}
+
+fn size(random: &mut Random) -> (u32, u32) {
+    let limit = *random.of(&[1, 2, 3, 7, 50, 500]);
+    (limit, *random.of(&[1, 2, 5, 200]))
+}
+
+/// All messages that somebody may see in a conversation.
+async fn everything(person: &Person, conversation: &str) -> Vec<Value> {
+    let mut messages: Vec<Value> = Vec::new();
+    loop {
+        let after = messages.last().map_or(0, |it| it["seq"].as_i64().unwrap());
+        let page = person
+            .messages(conversation, &format!("?after_seq={after}&limit=100"))
+            .await;
+        if page.is_empty() {
+            return messages;
+        }
+        messages.extend(page);
+    }
+}
+
+/// How many messages somebody has not read, counted one by one.
+fn unread(conversation: &Value, messages: &[Value], person: &Person) -> usize {
+    let is_unread = |message: &&Value| {
+        message["seq"].as_i64() > conversation["last_read_seq"].as_i64()
+            && message["deleted_at"].is_null()
+            && message["sender_id"] != *person.id
+    };
+    messages.iter().filter(is_unread).count()
+}
+
+/// People who do random things.
+struct History {
+    random: Random,
+    people: Vec<Person>,
+    conversations: Vec<String>,
+    sent: Vec<(Person, Value)>,
+}
+
+impl History {
+    async fn begin(random: Random, people: Vec<Person>) -> Self {
+        let direct = people[0].open(&people[1]).await;
+        Self {
+            random,
+            people,
+            conversations: vec![direct],
+            sent: Vec::new(),
+        }
+    }
+
+    /// One random change of messages.
+    async fn talk(&mut self) {
+        let who = self.random.of(&self.people).clone();
+        let conversation = self.random.of(&self.conversations).clone();
+        let what = self.random.below(20);
+        if what < 11 || self.sent.is_empty() {
+            let text = format!("text {}", self.random.below(1_000_000));
+            let answer = who.try_send(&conversation, &fresh_id(), &text).await;
+            if answer.status == 201 {
+                self.sent.push((who, answer.data(201).clone()));
+            }
+            return;
+        }
+        let (sender, message) = self.random.of(&self.sent).clone();
+        let text = |field: &str| message[field].as_str().unwrap().to_owned();
+        let path = format!(
+            "/v1/conversations/{}/messages/{}",
+            text("conversation_id"),
+            text("id")
+        );
+        let emoji = *self.random.of(&["a", "b"]);
+        let reaction = format!("{path}/reactions/{emoji}");
+        let answer = match what {
+            11..14 => {
+                let body = json!({"content": format!("edit {}", self.random.below(1_000_000))});
+                sender.patch(&path, &body).await
+            }
+            14 => sender.delete(&path).await,
+            15..18 => who.put(&reaction, &json!({})).await,
+            _ => who.delete(&reaction).await,
+        };
+        harmless(&answer);
+    }
+
+    /// One random change of anything.
+    async fn step(&mut self) {
+        let what = self.random.below(100);
+        let who = self.random.of(&self.people).clone();
+        let other = self.random.of(&self.people).clone();
+        let id = self.random.of(&self.conversations).clone();
+        let path = format!("/v1/conversations/{id}");
+        let seq = json!({"seq": self.random.below(12)});
+        let answer = match what {
+            0..55 => return self.talk().await,
+            55..65 => who.put(&format!("{path}/read"), &seq).await,
+            65..68 => who.put(&format!("{path}/delivered"), &seq).await,
+            68..72 => {
+                let body = json!({"title": "Group", "member_ids": [other.id],
+                    "history": *self.random.of(&["all", "since_join"])});
+                let answer = who.post("/v1/conversations/groups", &body).await;
+                if answer.status == 201 {
+                    let id = answer.data(201)["id"].as_str().unwrap();
+                    self.conversations.push(id.to_owned());
+                }
+                answer
+            }
+            72..80 => {
+                let body = json!({"member_ids": [other.id]});
+                who.post(&format!("{path}/members"), &body).await
+            }
+            80..86 => who.delete(&format!("{path}/members/{}", other.id)).await,
+            86..89 => {
+                let role = json!({"role": *self.random.of(&["member", "admin", "owner"])});
+                who.patch(&format!("{path}/members/{}", other.id), &role)
+                    .await
+            }
+            89..92 => {
+                let title = json!({"title": format!("Group {}", self.random.below(1000))});
+                who.patch(&path, &title).await
+            }
+            92..97 => {
+                let body = match self.random.below(3) {
+                    0 => json!({"pinned": self.random.below(2) == 0}),
+                    1 => json!({"archived": self.random.below(2) == 0}),
+                    _ => json!({"marked_unread": self.random.below(2) == 0}),
+                };
+                who.patch(&format!("{path}/settings"), &body).await
+            }
+            97 => who.delete(&path).await,
+            _ => who.put(&format!("{path}/read"), &json!({"seq": 100})).await,
+        };
+        harmless(&answer);
+    }
+}
+
+/// Most of what the rules refuse is part of the history; what is ours to answer for is not.
+fn harmless(answer: &Answer) {
+    let is_ours = answer.status >= 500 || [405, 422].contains(&answer.status);
+    assert!(!is_ours, "{answer:?}");
+}
+
+fn random() -> Random {
+    let seed = Random::seed("OFFLINE_SEED");
+    println!("OFFLINE_SEED={seed}");
+    Random::new(seed)
+}
+
+fn number(variable: &str, usual: usize) -> usize {
+    let given = std::env::var(variable).ok();
+    given.and_then(|it| it.parse().ok()).unwrap_or(usual)
+}
+
+on_both_databases!(
+    async fn a_device_that_was_away_ends_with_what_a_new_one_has(world: World) {
+        let mut random = random();
+        for history in 0..number("OFFLINE_HISTORIES", 4) {
+            let mut people = Vec::new();
+            for name in ["alice", "bob", "carol"] {
+                people.push(world.register(&format!("{name}{history}")).await);
+            }
+            let mut devices = Vec::new();
+            for person in &people {
+                devices.push(Device::new(person).await);
+            }
+            let mut happens = History::begin(random.clone(), people).await;
+            let mut late: Vec<(usize, String, Value)> = Vec::new();
+            for _ in 0..40 {
+                for _ in 0..random.below(12) {
+                    happens.step().await;
+                }
+                let place = random.below(devices.len());
+                let device = &mut devices[place];
+                match random.below(4) {
+                    0 => {
+                        let answers = device.ask_for_holes(&mut random).await;
+                        late.extend(answers.into_iter().map(|(id, data)| (place, id, data)));
+                    }
+                    1 if !late.is_empty() => {
+                        let (place, id, data) = late.swap_remove(random.below(late.len()));
+                        devices[place]
+                            .replica
+                            .take_history(&id, &data)
+                            .await
+                            .unwrap();
+                    }
+                    _ => device.catch_up(&mut random).await,
+                }
+            }
+            for (place, id, data) in late {
+                devices[place]
+                    .replica
+                    .take_history(&id, &data)
+                    .await
+                    .unwrap();
+            }
+            for device in &mut devices {
+                device.catch_up(&mut random).await;
+                device.assert_whole().await;
+            }
+        }
+    }
+
+    // An answer that is lost leaves a write in the outbox, and it is sent again: at once, or after
+    // weeks in which others went on.
+    async fn an_outbox_that_is_played_again_changes_nothing(world: World) {
+        let mut random = random();
+        let [alice, bob] = world.register_all(["alice", "bob"]).await;
+        let mut happens = History::begin(random.clone(), vec![alice.clone(), bob.clone()]).await;
+        let conversation = happens.conversations[0].clone();
+        let mut device = Device::new(&alice).await;
+        let messages = format!("/v1/conversations/{conversation}/messages");
+        let mut played = Vec::new();
+        let mut last = alice.send(&conversation, "first").await;
+        for n in 0..30 {
+            let of_last = format!("{messages}/{}", last["id"].as_str().unwrap());
+            let (method, path, body) = match random.below(8) {
+                0..3 => {
+                    let body = json!({"client_message_id": fresh_id(), "content": n.to_string()});
+                    ("POST", messages.clone(), body)
+                }
+                3 => ("PATCH", of_last, json!({"content": format!("edit {n}")})),
+                4 => ("PUT", format!("{of_last}/reactions/a"), json!({})),
+                5 => ("DELETE", format!("{of_last}/reactions/a"), json!({})),
+                6 => {
+                    let path = format!("/v1/conversations/{conversation}/settings");
+                    ("PATCH", path, json!({"pinned": n % 2 == 0}))
+                }
+                _ => {
+                    let body = json!({"title": "Group", "member_ids": [bob.id]});
+                    ("POST", "/v1/conversations/groups".to_owned(), body)
+                }
+            };
+            let key = fresh_id();
+            device
+                .replica
+                .write(&key, method, &path, &body)
+                .await
+                .unwrap();
+            happens.talk().await;
+            while let Some(write) = device.replica.next_write().await.unwrap() {
+                let answer = send(&alice, &write).await;
+                if random.below(2) == 0 {
+                    continue; // the answer is lost
+                }
+                assert!([200, 201].contains(&answer.status), "{write:?}: {answer:?}");
+                if write.path == messages {
+                    last = answer.body["data"].clone();
+                }
+                device.replica.confirmed(&write).await.unwrap();
+                played.push(write);
+            }
+        }
+        while device.page((500, 200)).await != Next::UpToDate {}
+        let before = device.replica.next_page(500, 200).await.unwrap();
+
+        for write in &played {
+            let answer = send(&alice, write).await;
+            assert!([200, 201].contains(&answer.status), "{write:?}: {answer:?}");
+        }
+
+        let after = alice.get(&before).await.data(200).clone();
+        for rows in ["conversations", "messages", "reads", "users"] {
+            assert_eq!(after[rows], json!([]), "{rows}");
+        }
+        device.assert_whole().await;
+    }
+
+    // Whatever the moment, what was stored goes with its cursor, so the next connection brings the
+    // rest: nothing is lost, and nothing comes twice.
+    async fn a_connection_that_is_cut_at_any_frame_is_gone_on_from(world: World) {
+        let mut random = random();
+        let [alice, bob] = world.register_all(["alice", "bob"]).await;
+        let group = alice.create_group("Hikers", &[&bob]).await;
+        let mut happens = History::begin(random.clone(), vec![alice, bob.clone()]).await;
+        happens.conversations.push(group);
+        let mut device = Device::new(&bob).await;
+        let kills = number("SOCKET_KILLS", 300);
+        let mut taken = BTreeSet::new();
+        let mut frames = 0;
+        let is_over = Cell::new(false);
+        let cuts = async {
+            for _ in 0..kills {
+                let (way, size) = (*random.of(&[Way::Socket, Way::Stream]), size(&mut random));
+                let mut line = device.connect(way, size).await;
+                for _ in 0..random.below(8) {
+                    let frame = line.next().await;
+                    let Some(_) = device.replica.take_frame(&frame).await.unwrap() else {
+                        continue; // the welcome of the command
+                    };
+                    frames += 1;
+                    for message in messages_of(&frame) {
+                        let row = (message["id"].to_string(), message["version"].as_i64());
+                        assert!(taken.insert(row), "twice: {message}");
+                    }
+                }
+            }
+            is_over.set(true);
+        };
+        let talk = async {
+            while !is_over.get() {
+                happens.talk().await;
+            }
+        };
+
+        tokio::join!(cuts, talk);
+
+        println!(
+            "{kills} cuts after {frames} frames, {} messages taken",
+            taken.len()
+        );
+        while device.page((50, 20)).await != Next::UpToDate {}
+        device.assert_whole().await;
+    }
+);
+
+/// Sends a write of the outbox.
+async fn send(person: &Person, write: &Write) -> Answer {
+    let request = person
+        .http
+        .request(write.method.parse().unwrap(), &write.path);
+    let request = request
+        .header("Idempotency-Key", &write.key)
+        .json(&write.body);
+    person.http.send(request).await
+}
+
+/// The messages that a frame brings.
+fn messages_of(frame: &Value) -> Vec<&Value> {
+    let rows = frame["data"]["messages"].as_array();
+    let rows = rows.into_iter().flatten();
+    let payload = Some(&frame["payload"]).filter(|it| it["client_message_id"].is_string());
+    rows.chain(payload).collect()
+}
