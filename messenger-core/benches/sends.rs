@@ -14,6 +14,7 @@
 )]
 
 mod ceiling;
+mod database;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ fn main() {
         .await;
 
         if let Ok(server) = std::env::var("TEST_DATABASE_URL") {
-            let (url, name) = ceiling::create_database(&server).await;
+            let (url, name) = database::create(&server).await;
             let routes = prepare(&url).await;
             println!("\nPostgreSQL, {MESSAGES_BEFORE} messages before");
             let handle = tokio::runtime::Handle::current();
@@ -71,7 +72,7 @@ fn main() {
                 })
             })
             .await;
-            ceiling::drop_database(&server, &name).await;
+            database::drop(&server, &name).await;
         }
     });
 }

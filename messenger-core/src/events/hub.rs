@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender, TrySendError};
@@ -17,15 +18,19 @@ use super::{LiveSettings, queries};
 use crate::auth::Revocations;
 use crate::conversations;
 use crate::error::{Error, Result};
-use crate::ids::{ConversationId, Position, Seq, SessionId, UserId};
+use crate::ids::{ConversationId, Position, Seq, SessionId, Stamp, UserId};
 use crate::limits::Limits;
 use crate::store::entity::head;
-use crate::store::{Access, DbBackend, Store, fence};
+use crate::store::{Access, DbBackend, SHARD, Store, fence};
 use crate::tasks::Tasks;
 
 /// The longest time between two looks at the change log, whatever the settings say: the end of a
 /// session at another node is learnt by looking.
 const LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// How old a look at the change log may be to say from memory that nothing has happened: two of
+/// the longest times between two looks.
+const CURRENT_MAX: Duration = Duration::from_secs(2);
 
 /// How often users who do not listen any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -34,6 +39,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct Hub {
     commands: mpsc::Sender<Command>,
+    /// The last position that the writer of this engine has handed over.
+    handed: Arc<AtomicI64>,
 }
 
 /// What travels to the subscriptions of one user.
@@ -58,6 +65,18 @@ pub(super) struct Attached {
 #[derive(Debug)]
 enum Command {
     Committed(Vec<Change>),
+    /// Answered with `None` for a user of whom the hub does not know where they belong.
+    Join {
+        user: UserId,
+        reply: oneshot::Sender<Option<Attached>>,
+    },
+    /// Answered with the moment up to which nothing has concerned a user since a position; `None`
+    /// where something has, or the hub can not tell.
+    Idle {
+        user: UserId,
+        since: Position,
+        reply: oneshot::Sender<Option<Stamp>>,
+    },
     Attach {
         user: UserId,
         /// The user's conversations with the first message that the user may see, as of `head`.
@@ -80,7 +99,10 @@ impl Hub {
         let (commands, received) = mpsc::channel(limits.hub_queue_max);
         let head = fence::head(&store.follow()).await?;
         let (fence, head) = (head.fence_start, Position::stored(head.pos));
+        let handed = Arc::new(AtomicI64::new(head.get()));
         let task = Task {
+            handed: Arc::clone(&handed),
+            looked_at: Instant::now(),
             store,
             revocations,
             settings,
@@ -93,15 +115,32 @@ impl Hub {
             audiences: HashMap::new(),
         };
         tasks.start(task.run(received, tasks.closing().clone()));
-        Ok(Self { commands })
+        Ok(Self { commands, handed })
     }
 
     /// Hands over what a transaction has committed. Never waits: when the queue is full, the hub
     /// finds the hole and reads it.
     pub(crate) fn committed(&self, changes: Vec<Change>) {
-        if !changes.is_empty() {
+        if let Some(last) = changes.last() {
+            let last = last.position().get();
+            self.handed.fetch_max(last, Ordering::Relaxed);
             let _ = self.commands.try_send(Command::Committed(changes));
         }
+    }
+
+    /// Gives a user who listens already one more place in their channel, without a look at the
+    /// database.
+    pub(super) async fn join(&self, user: UserId) -> Result<Option<Attached>> {
+        self.ask(|reply| Command::Join { user, reply }).await
+    }
+
+    /// Tells from memory that nothing has concerned a user since a position: the moment up to which
+    /// that is so. `None`: look at the database.
+    ///
+    /// All that this engine has written before is considered; what another node has written, as of
+    /// the last look at the change log.
+    pub(crate) async fn idle(&self, user: UserId, since: Position) -> Result<Option<Stamp>> {
+        self.ask(|reply| Command::Idle { user, since, reply }).await
     }
 
     /// Gives a user a place in their channel. `None`: read the conversations again, `head` is too
@@ -112,18 +151,20 @@ impl Hub {
         conversations: Vec<(ConversationId, Seq)>,
         head: Position,
     ) -> Result<Option<Attached>> {
-        let (reply, attached) = oneshot::channel();
-        let attach = Command::Attach {
+        let attach = |reply| Command::Attach {
             user,
             conversations,
             head,
             reply,
         };
-        self.commands
-            .send(attach)
-            .await
-            .map_err(|_| Error::Closed)?;
-        attached.await.map_err(|_| Error::Closed)
+        self.ask(attach).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(command(reply)).await;
+        sent.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)
     }
 }
 
@@ -136,6 +177,8 @@ struct Listener {
     conversations: HashMap<ConversationId, Seq>,
     /// What the memberships above contain already.
     after: Position,
+    /// The last position that concerned the user, or may have.
+    concerned: AtomicI64,
 }
 
 impl Listener {
@@ -144,6 +187,8 @@ impl Listener {
         if event.position <= self.after {
             return;
         }
+        self.concerned
+            .store(event.position.get(), Ordering::Relaxed);
         // A full channel loses its oldest signal, and its slow readers read the database.
         match self.signals.try_broadcast(Signal::Event(event.clone())) {
             Ok(_) | Err(TrySendError::Inactive(_) | TrySendError::Full(_)) => {}
@@ -188,6 +233,10 @@ struct Task {
     fence: i64,
     /// The last position that was delivered.
     last: Position,
+    /// The last position that the writer of this engine has handed over.
+    handed: Arc<AtomicI64>,
+    /// When the change log was last looked at with success.
+    looked_at: Instant,
     /// Who came and went after `moves_after`, for those who attach with a slightly older picture.
     moves: VecDeque<Move>,
     moves_after: Position,
@@ -214,6 +263,14 @@ impl Task {
                     Some(Command::Committed(changes)) => self.committed(changes).await,
                     Some(Command::Attach { user, conversations, head, reply }) => {
                         let _ = reply.send(self.attach(user, conversations, head));
+                        Ok(())
+                    }
+                    Some(Command::Join { user, reply }) => {
+                        let _ = reply.send(self.join(user));
+                        Ok(())
+                    }
+                    Some(Command::Idle { user, since, reply }) => {
+                        let _ = reply.send(self.idle(user, since));
                         Ok(())
                     }
                     None => return,
@@ -269,6 +326,7 @@ impl Task {
             }
             self.deliver_all(&changes).await?;
         }
+        self.looked_at = Instant::now();
         Ok(())
     }
 
@@ -388,6 +446,7 @@ impl Task {
                 if let Some(listener) = self.listeners.get(user)
                     && position > listener.after
                 {
+                    listener.concerned.store(position.get(), Ordering::Relaxed);
                     let _ = listener.signals.try_broadcast(Signal::Stale(position));
                 }
             }
@@ -509,6 +568,7 @@ impl Task {
                     _open: receiver.deactivate(),
                     conversations: conversations.into_iter().collect(),
                     after: head,
+                    concerned: AtomicI64::new(last.max(head).get()),
                 },
             );
             // What happened between the picture and now.
@@ -521,10 +581,40 @@ impl Task {
                 self.follow(user, moved);
             }
         }
+        self.place(user, last.max(head))
+    }
+
+    fn place(&self, user: UserId, after: Position) -> Option<Attached> {
         let listener = self.listeners.get(&user)?;
         Some(Attached {
             signals: listener.signals.new_receiver(),
-            after: last.max(head),
+            after,
+        })
+    }
+
+    /// Whether all that has happened is known here: what this engine wrote, and what others wrote
+    /// up to a moment ago.
+    fn is_current(&self) -> bool {
+        let handed = self.handed.load(Ordering::Relaxed);
+        self.last.get() >= handed && self.looked_at.elapsed() < CURRENT_MAX
+    }
+
+    fn join(&self, user: UserId) -> Option<Attached> {
+        let listener = self.listeners.get(&user)?;
+        // A picture that is newer than what was delivered says what it is a picture of.
+        let after = self.last.max(listener.after);
+        self.is_current().then(|| self.place(user, after))?
+    }
+
+    fn idle(&self, user: UserId, since: Position) -> Option<Stamp> {
+        let listener = self.listeners.get(&user)?;
+        let concerned = listener.concerned.load(Ordering::Relaxed);
+        let is_known = self.fence <= since.get() && since <= self.last;
+        let can_tell = self.settings.enabled && self.is_current() && is_known;
+        (can_tell && concerned <= since.get()).then(|| Stamp {
+            shard: SHARD,
+            fence: Position::stored(self.fence),
+            as_of: self.last,
         })
     }
 
@@ -550,55 +640,130 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Actor;
     use crate::conversations::{HistoryPolicy, NewGroup, Title};
     use crate::events::EventKind;
     use crate::messages::{ClientMessageId, MessageBody, NewMessage};
     use crate::users::{DisplayName, HostUser, Username};
     use crate::{MessengerEngine, Secret, conversations};
 
+    struct Place {
+        engine: MessengerEngine,
+        alice: Actor,
+        bob: UserId,
+        group: ConversationId,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Place {
+        /// Alice and bob and a group of the two.
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("chat.db");
+            let engine = MessengerEngine::builder(format!("sqlite://{}", file.display()))
+                .secret(Secret::new("Zq8vK2mWx4Lr7TnB0pYc5HsD9fGjE3aU").expect("long"))
+                .open()
+                .await
+                .expect("it opens");
+            let mut ids = Vec::new();
+            for name in ["alice", "bob"] {
+                let user = HostUser {
+                    id: uuid::Uuid::now_v7().into(),
+                    username: Username::parse(name).expect("a name"),
+                    display_name: DisplayName::parse(name).expect("a name"),
+                };
+                ids.push(engine.users().ensure(user).await.expect("stored").id);
+            }
+            let (alice, bob) = (engine.trust(ids[0]), ids[1]);
+            let new = NewGroup {
+                title: Title::parse("Hikers", engine.limits()).expect("short"),
+                members: vec![bob],
+                history: HistoryPolicy::All,
+            };
+            let group = engine.conversations().create_group(&alice, new).await;
+            Self {
+                group: group.expect("stored").id,
+                engine,
+                alice,
+                bob,
+                _folder: folder,
+            }
+        }
+
+        /// Sends to the group, and tells at which position.
+        async fn send(&self, client_id: &str) -> Position {
+            let message = NewMessage::new(
+                ClientMessageId::parse(client_id).expect("long"),
+                MessageBody::parse("text", self.engine.limits()).expect("short"),
+            );
+            let messages = self.engine.messages();
+            let sent = messages.send(&self.alice, self.group, message).await;
+            sent.expect("stored").message.version
+        }
+
+        async fn idle(&self, user: UserId, since: Position) -> Option<Position> {
+            let stamp = self.engine.hub().idle(user, since).await.expect("open");
+            stamp.map(|stamp| stamp.as_of)
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_told_from_memory_but_to_whoever_listens_and_knows_all() {
+        let place = Place::new().await;
+        let (bob, hub) = (place.bob, place.engine.hub());
+        let before = place.send("before-it").await;
+        assert_eq!(place.idle(bob, before).await, None, "nobody listens");
+        let bobs = place.engine.trust(bob);
+        let listening = place.engine.events().subscribe(&bobs).await.expect("open");
+
+        assert_eq!(place.idle(bob, before).await, Some(before));
+        let sent = place.send("to-the-group").await;
+        assert_eq!(place.idle(bob, before).await, None, "there is a message");
+        assert_eq!(place.idle(bob, sent).await, Some(sent));
+        let future = Position::stored(sent.get() + 1);
+        assert_eq!(
+            place.idle(bob, future).await,
+            None,
+            "nobody knows the future"
+        );
+
+        // What does not concern bob moves the moment on, and is nothing to tell.
+        let groups = place.engine.conversations();
+        let removed = groups.remove_member(&place.alice, place.group, bob).await;
+        removed.expect("stored");
+        assert_eq!(place.idle(bob, sent).await, None, "he was removed");
+        let removed = hub.handed.load(Ordering::Relaxed);
+        let later = place.send("without-bob").await;
+        assert_eq!(
+            place.idle(bob, Position::stored(removed)).await,
+            Some(later)
+        );
+
+        // What is not delivered yet is not known.
+        hub.handed.store(later.get() + 1, Ordering::Relaxed);
+        assert_eq!(place.idle(bob, later).await, None);
+        assert!(hub.join(bob).await.expect("open").is_none());
+        drop(listening);
+        place.engine.close().await;
+    }
+
     #[tokio::test]
     async fn who_attaches_with_an_older_picture_has_both_coming_and_going_replayed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("chat.db");
-        let engine = MessengerEngine::builder(format!("sqlite://{}", file.display()))
-            .secret(Secret::new("Zq8vK2mWx4Lr7TnB0pYc5HsD9fGjE3aU").expect("long"))
-            .open()
-            .await
-            .expect("it opens");
-        let mut ids = Vec::new();
-        for name in ["alice", "bob"] {
-            let user = HostUser {
-                id: uuid::Uuid::now_v7().into(),
-                username: Username::parse(name).expect("a name"),
-                display_name: DisplayName::parse(name).expect("a name"),
-            };
-            ids.push(engine.users().ensure(user).await.expect("stored").id);
-        }
-        let (alice, bob) = (engine.trust(ids[0]), ids[1]);
-        let new = NewGroup {
-            title: Title::parse("Hikers", engine.limits()).expect("short"),
-            members: vec![bob],
-            history: HistoryPolicy::All,
-        };
-        let groups = engine.conversations();
-        let group = groups.create_group(&alice, new).await.expect("stored").id;
+        let place = Place::new().await;
+        let (engine, alice, bob) = (&place.engine, &place.alice, place.bob);
+        let (group, groups) = (place.group, engine.conversations());
         let db = engine.store().read();
         let head = queries::head(&db).await.expect("read");
         let picture = conversations::queries::joined(&db, bob)
             .await
             .expect("read");
-        let removed = groups.remove_member(&alice, group, bob).await;
+        let removed = groups.remove_member(alice, group, bob).await;
         removed.expect("stored");
 
         let attached = engine.hub().attach(bob, picture, head).await;
         let mut signals = attached.expect("open").expect("remembered").signals;
-        let message = NewMessage::new(
-            ClientMessageId::parse("without-bob").expect("long"),
-            MessageBody::parse("out", engine.limits()).expect("short"),
-        );
-        let sent = engine.messages().send(&alice, group, message).await;
-        sent.expect("stored");
-        let added = groups.add_members(&alice, group, &[bob]).await;
+        place.send("without-bob").await;
+        let added = groups.add_members(alice, group, &[bob]).await;
         added.expect("stored");
 
         let first = signals.recv().await.expect("open");

@@ -146,6 +146,9 @@ impl Subscription {
 pub(super) async fn attach(engine: &MessengerEngine, actor: &Actor) -> Result<Attached> {
     let user = actor.user_id();
     let attached = loop {
+        if let Some(attached) = engine.hub().join(user).await? {
+            break attached;
+        }
         // One picture: the memberships, and the position up to which they are true.
         let read = move |db| async move {
             let head = queries::head(&db).await?;

@@ -102,6 +102,12 @@
 //! everything else, and whenever the channel has dropped something, it reads a page from the last
 //! position that it told: one code path for all that is seldom, and it is the one of a sync.
 //!
+//! What the hub knows of a user who listens saves the database: one more device takes its place in
+//! the channel without a picture, and a sync that has nothing to bring is answered from memory. The
+//! hub says that nothing has happened only if it has delivered all that the writer beside it has
+//! committed, and has looked at the change log within the last two seconds; what another node wrote
+//! may be that much late.
+//!
 //! The end of a session is a line of the change log too, which is how every node learns of it, and
 //! why [`verify`](crate::auth::Auth::verify) can be exact without reading the database.
 //!

@@ -116,6 +116,12 @@ impl Token {
         [self.pos, self.at].into_iter().chain(to)
     }
 
+    /// The position up to which a client knows everything, and after which nothing.
+    pub(super) fn up_to_date(&self) -> Option<Position> {
+        let is_plain = self.run.is_none() && self.at == self.pos;
+        is_plain.then(|| Position::stored(self.pos))
+    }
+
     pub(super) fn seal(&self, key: &[u8], user: UserId) -> Cursor {
         let mut bytes = vec![VERSION, if self.run.is_some() { RUN } else { 0 }];
         push(&mut bytes, 1);

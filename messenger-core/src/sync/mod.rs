@@ -134,6 +134,19 @@ pub struct Page {
 }
 
 impl Page {
+    fn empty(stamp: Stamp) -> Self {
+        Self {
+            users: Vec::new(),
+            conversations: Vec::new(),
+            messages: Vec::new(),
+            markers: Vec::new(),
+            removals: Vec::new(),
+            gaps: Vec::new(),
+            stamp,
+            has_more: false,
+        }
+    }
+
     /// Whether the page says nothing.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
@@ -306,6 +319,15 @@ impl<'a> Sync<'a> {
             .as_ref()
             .map(|cursor| Token::open(cursor, &store.cursor_key, user))
             .transpose()?;
+        if let Some(since) = token.as_ref().and_then(Token::up_to_date)
+            && pull.seen.is_none_or(|seen| seen <= since)
+            && let Some(stamp) = self.engine.hub().idle(user, since).await?
+        {
+            return Ok(Pulled {
+                page: Page::empty(stamp),
+                next: Cursor::at(stamp.as_of, &store.cursor_key, user),
+            });
+        }
         let read =
             move |db| async move { delta::page(&db, user, token.as_ref(), &pull, &limits).await };
         let (page, next) = store.snapshot(self.engine.tasks(), read).await?;
