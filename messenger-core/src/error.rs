@@ -43,8 +43,8 @@ pub enum Error {
     /// A field of the input breaks a rule. Correct it; nothing was stored.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// A direct conversation needs another person than oneself.
-    #[error("a direct conversation needs another person")]
+    /// A direct conversation, and a block, need another person than oneself.
+    #[error("it needs another person")]
     InvalidTarget,
     /// Somebody has this username, perhaps in other capitals.
     #[error("the username is taken")]
@@ -85,6 +85,12 @@ pub enum Error {
     /// The last owner of a group can not become less, nor leave while others are there.
     #[error("a group needs an owner")]
     LastOwner,
+    /// The actor has blocked as many people as one may.
+    #[error("too many people are blocked")]
+    BlocksFull,
+    /// The actor keeps as many settings as one may.
+    #[error("too many settings are kept")]
+    PrefsFull,
     /// The group has as many members as it may have.
     #[error("the group is full")]
     GroupFull,
@@ -212,6 +218,8 @@ impl Error {
             Self::Blocked => "blocked",
             Self::NotAGroup => "not_a_group",
             Self::LastOwner => "last_owner",
+            Self::BlocksFull => "blocks_full",
+            Self::PrefsFull => "prefs_full",
             Self::GroupFull => "group_full",
             Self::MessageDeleted => "message_deleted",
             Self::ClientMessageConflict => "client_message_conflict",
@@ -240,6 +248,8 @@ impl Error {
             Self::Forbidden | Self::Blocked => ErrorKind::Forbidden,
             Self::UsernameTaken
             | Self::LastOwner
+            | Self::BlocksFull
+            | Self::PrefsFull
             | Self::GroupFull
             | Self::MessageDeleted
             | Self::ClientMessageConflict

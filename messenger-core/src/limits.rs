@@ -46,6 +46,17 @@ pub struct Limits {
     pub page_reactions_max: u32,
     /// Users in one answer to a search. 50.
     pub search_users_max: u32,
+    /// People whom one person has blocked. 10,000.
+    pub blocks_per_user_max: u32,
+    /// People in one page of whom somebody has blocked. 500.
+    pub page_blocks_max: u32,
+    /// What one person keeps for themselves, in keys with a value. 100.
+    pub prefs_per_user_max: u32,
+    /// Keys that one person has ever used: a key that was deleted is still told to devices that
+    /// were away. 1,000.
+    pub pref_keys_per_user_max: u32,
+    /// Length of what is kept under a key, in bytes of JSON. 4,096.
+    pub pref_bytes_max: usize,
     /// Ids in one look-up of users. 100.
     pub batch_users_max: usize,
 
@@ -155,6 +166,11 @@ impl Default for Limits {
             page_messages_max: 100,
             page_reactions_max: 100,
             search_users_max: 50,
+            blocks_per_user_max: 10_000,
+            page_blocks_max: 500,
+            prefs_per_user_max: 100,
+            pref_keys_per_user_max: 1_000,
+            pref_bytes_max: 4_096,
             batch_users_max: 100,
             bootstrap_messages_per_conversation_max: 50,
             bootstrap_messages_max: 5_000,

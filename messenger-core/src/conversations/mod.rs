@@ -271,6 +271,7 @@ impl<'a> Conversations<'a> {
     ///
     /// - [`Error::InvalidTarget`]: `other` is the actor.
     /// - [`Error::UserNotFound`]: there is no such user.
+    /// - [`Error::Blocked`]: there is none yet, and one of the two has blocked the other.
     ///
     /// # Cancel safety
     ///

@@ -23,6 +23,7 @@ impl Operation for OpenDirect {
         needs.user(self.me);
         needs.user(self.other);
         needs.direct(self.me, self.other);
+        needs.blocks_between(self.me, self.other);
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<ConversationId> {
@@ -33,6 +34,7 @@ impl Operation for OpenDirect {
         if let Some(existing) = batch.find_direct(self.me, self.other) {
             return Ok(existing.id.into());
         }
+        batch.require_unblocked(self.me, self.other)?;
 
         let new = New {
             kind: conversation::Kind::Direct,

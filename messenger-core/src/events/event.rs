@@ -133,6 +133,9 @@ pub enum EventKind {
         /// How it is kept now.
         settings: Settings,
     },
+    /// Something that is only the listener's, and of no conversation, has changed: whom they have
+    /// blocked, or what they keep for themselves. A sync says what. Nobody else is told.
+    SelfChanged,
 }
 
 /// The event in the form in which a shell sends it.

@@ -85,6 +85,10 @@ pub(super) async fn changes_for(
     let my_own = event::Column::UserId
         .eq(me)
         .and(event::Column::Kind.is_in([event::Kind::SessionsRevoked, event::Kind::MemberRemoved]));
+    let my_own_elsewhere = event::Column::UserId
+        .eq(me)
+        .and(event::Column::Kind.eq(event::Kind::SelfChanged))
+        .and(event::Column::ConversationId.is_null());
     // What others do only for themselves in a conversation is theirs.
     let not_theirs = event::Column::Kind
         .ne(event::Kind::SelfChanged)
@@ -96,7 +100,8 @@ pub(super) async fn changes_for(
         .filter(
             Condition::any()
                 .add(member_then.and(visible).and(not_theirs))
-                .add(my_own),
+                .add(my_own)
+                .add(my_own_elsewhere),
         )
         .order_by_asc(event::Column::Pos)
         .limit(limit)
@@ -405,6 +410,10 @@ async fn render(
                     }),
                 }
             }
+            event::Kind::SelfChanged => Change::Own {
+                user: person(line.user_id)?,
+                event: event(EventKind::SelfChanged),
+            },
             event::Kind::UserChanged => {
                 let user = person(line.user_id)?;
                 let profile = profiles.get(&user).ok_or_else(|| damaged(line))?;

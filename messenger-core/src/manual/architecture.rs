@@ -133,6 +133,10 @@
 //! columns of the member's row. What changes only for oneself goes to one's own devices; how far
 //! somebody has read goes to everybody in a small conversation, and in a large one to oneself.
 //!
+//! **A block is looked at where something is said**, never where it is read: a hidden message would
+//! look like a hole. The writer remembers of a direct conversation in use that there is none, so it
+//! costs no look-up.
+//!
 //! # Positions
 //!
 //! A position is contiguous within one incarnation of a database. Each incarnation starts a *fence*
@@ -164,6 +168,9 @@
 //! A token names every position that the client may know something of. Each is compared with the
 //! fences, so a client that saw the end of a history which a restore took back is told, before it
 //! mixes two histories. What else carries versions (history) is stamped, for the same comparison.
+//!
+//! What is only one's own comes last in a run, in the order of its changes: a row that changes
+//! meanwhile leaves the run for the next one.
 //!
 //! A first page walks by the newest message instead, since that is what people look at; the token
 //! carries the ids of these conversations (32 at the most), and the walk passes them by.

@@ -34,6 +34,8 @@
 //!   lies in a hole is stored too, but the hole stays. A message with `deleted_at` is a tombstone
 //!   and keeps its place.
 //! - **`reads`**: of two, the greater `version` is right.
+//! - **`self`**: what is only the caller's. `prefs` by `key` and `blocks` by `user_id`; of two forms
+//!   the greater `version` is right. One with `deleted`, or not `blocked`, is no more.
 //!
 //! # Following what happens
 //!

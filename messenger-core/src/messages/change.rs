@@ -39,7 +39,7 @@ impl Target {
     }
 
     fn needs(&self, needs: &mut Needs) {
-        needs.membership(self.conversation, self.actor);
+        needs.peer(self.conversation, self.actor);
         needs.message(self.message);
         // For a reaction and its bounds, and for every other change to answer with whose the
         // reactions are.
@@ -66,6 +66,11 @@ impl Target {
             reactions.mine = batch.reactions.get(&mine).is_some();
         }
         Ok(Some(message))
+    }
+
+    /// Insists that the actor may say something new here.
+    fn require_peer(&self, batch: &Batch) -> Result<()> {
+        batch.require_peer(self.conversation, self.actor)
     }
 
     fn key(&self, emoji: &str) -> (Uuid, Uuid, String) {
@@ -164,6 +169,7 @@ impl Operation for Edit {
             return Err(Error::MessageDeleted);
         }
         if row.content != self.body.as_str() {
+            self.target.require_peer(batch)?;
             self.body.as_str().clone_into(&mut row.content);
             row.edited_at = Some(batch.now().as_micros());
             self.target.write(batch, row, What::Edited);
@@ -311,6 +317,7 @@ impl Operation for React {
         let mut counts = counts_of(row.reactions.as_deref());
         match self.turn {
             Turn::On => {
+                self.target.require_peer(batch)?;
                 self.room(batch, counts.len(), !counts.contains_key(emoji))?;
                 *counts.entry(emoji.to_owned()).or_default() += 1;
                 let reaction = reaction::Model {

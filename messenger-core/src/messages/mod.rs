@@ -200,6 +200,7 @@ impl<'a> Messages<'a> {
     /// - [`Error::Invalid`]: it names more than 50 members.
     /// - [`Error::ClientMessageConflict`]: the actor has used the client id in another
     ///   conversation.
+    /// - [`Error::Blocked`]: the conversation is direct, and one of the two has blocked the other.
     /// - [`Error::Busy`], [`Error::Unavailable`]: send again with the same client id.
     ///
     /// # Cancel safety
@@ -260,6 +261,7 @@ impl<'a> Messages<'a> {
     ///   time.
     /// - [`Error::Forbidden`]: somebody else has sent it.
     /// - [`Error::MessageDeleted`]: there is nothing left to edit.
+    /// - [`Error::Blocked`]: the conversation is direct, and one of the two has blocked the other.
     /// - [`Error::ClientWriteConflict`]: something else was asked under the id of
     ///   [`once`](Self::once).
     /// - [`Error::Busy`], [`Error::Unavailable`]: ask again.
@@ -330,6 +332,7 @@ impl<'a> Messages<'a> {
     /// - [`Error::MessageNotFound`]: it is not in this conversation, or from before the actor's
     ///   time.
     /// - [`Error::MessageDeleted`]: there is nothing left to react to.
+    /// - [`Error::Blocked`]: the conversation is direct, and one of the two has blocked the other.
     /// - [`Error::Invalid`] about `emoji`: the message has 50 different reactions, or 10 of the
     ///   actor.
     /// - [`Error::ClientWriteConflict`]: something else was asked under the id of

@@ -23,7 +23,7 @@ impl Operation for Send {
 
     fn needs(&self, needs: &mut Needs) {
         needs.user(self.sender);
-        needs.membership(self.conversation, self.sender);
+        needs.peer(self.conversation, self.sender);
         needs.sent(self.message.client_id.as_str(), self.sender);
         if let Some(id) = self.message.reply_to {
             needs.message(id);
@@ -51,6 +51,7 @@ impl Operation for Send {
                 created: false,
             });
         }
+        batch.require_peer(self.conversation, self.sender)?;
         if let Some(id) = self.message.reply_to {
             batch.require_message(&membership, id)?;
         }

@@ -107,6 +107,9 @@ pub(super) struct Run {
 pub(super) enum Stage {
     Conversations,
     Users,
+    /// From here on the run is done up to the change `sub`, and not up to a key.
+    Blocks,
+    Prefs,
 }
 
 impl Token {
@@ -134,6 +137,8 @@ impl Token {
             bytes.push(match run.stage {
                 Stage::Conversations => 0,
                 Stage::Users => 1,
+                Stage::Blocks => 2,
+                Stage::Prefs => 3,
             });
             bytes.extend(run.key.as_bytes());
             push(&mut bytes, run.sub);
@@ -177,6 +182,8 @@ impl Token {
                 stage: match byte(rest)? {
                     0 => Stage::Conversations,
                     1 => Stage::Users,
+                    2 => Stage::Blocks,
+                    3 => Stage::Prefs,
                     _ => return None,
                 },
                 key: id(rest)?,
@@ -247,7 +254,7 @@ mod tests {
         Uuid::from_u128(7).into()
     }
 
-    fn tokens() -> [Token; 3] {
+    fn tokens() -> [Token; 4] {
         let live = Token {
             pos: 1_882_578_503_197_248,
             at: 1_882_578_503_197_248,
@@ -274,7 +281,14 @@ mod tests {
             }),
             ..live
         };
-        [live, running, short]
+        let own = Token {
+            run: short.run.clone().map(|run| Run {
+                stage: Stage::Prefs,
+                ..run
+            }),
+            ..short
+        };
+        [live, running, short, own]
     }
 
     #[test]

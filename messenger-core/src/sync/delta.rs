@@ -11,7 +11,7 @@ use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::cursor::{FIRST_MAX, Run, Stage, Token};
-use super::{ConversationChange, Gap, Page, Pull, Removal, RemovalReason};
+use super::{ConversationChange, Gap, OwnChanges, Page, Pull, Removal, RemovalReason};
 use crate::conversations::queries::{self as conversations, Candidate};
 use crate::error::{Error, Result, ResyncReason};
 use crate::ids::{Position, Seq, Stamp, UserId};
@@ -21,6 +21,7 @@ use crate::messages::queries::{self as messages, Edits};
 use crate::store::entity::message;
 use crate::store::fence;
 use crate::store::windows::{self, Window};
+use crate::users::queries::Since;
 use crate::users::{self, User};
 
 /// Conversations whose messages are looked up together.
@@ -32,6 +33,7 @@ const PEEK: i64 = 4;
 const MESSAGE_BYTES: usize = 400;
 const CONVERSATION_BYTES: usize = 800;
 const USER_BYTES: usize = 200;
+const PREF_BYTES: usize = 150;
 /// With the one whose it is.
 const MARKER_BYTES: usize = 350;
 
@@ -51,6 +53,7 @@ struct Builder<'a, C> {
     removals: Vec<Removal>,
     gaps: Vec<Gap>,
     users: Vec<User>,
+    own: OwnChanges,
 }
 
 /// A conversation that is on the page.
@@ -117,6 +120,7 @@ pub(super) async fn page(
         removals: Vec::new(),
         gaps: Vec::new(),
         users: Vec::new(),
+        own: OwnChanges::default(),
     };
     let mut room = Room::Left;
     if from < head.pos || !is_first {
@@ -126,8 +130,14 @@ pub(super) async fn page(
         if room == Room::Left && builder.run.stage == Stage::Conversations {
             room = builder.conversations().await?;
         }
-        if room == Room::Left {
+        if room == Room::Left && builder.run.stage == Stage::Users {
             room = builder.people().await?;
+        }
+        if room == Room::Left && builder.run.stage == Stage::Blocks {
+            room = builder.blocks().await?;
+        }
+        if room == Room::Left {
+            room = builder.prefs().await?;
         }
     }
     let next = match room {
@@ -474,6 +484,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
     async fn people(&mut self) -> Result<Room> {
         // A client that begins gets everybody with what names them.
         if self.from == 0 {
+            self.begin_own(Stage::Blocks);
             return Ok(Room::Left);
         }
         let limit = self.rows.max(1);
@@ -486,8 +497,76 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             self.run.key = last.id.as_uuid();
         }
         self.is_empty &= found.is_empty();
+        self.rows = self.rows.saturating_sub(found.len());
+        let bytes = found.len() * USER_BYTES;
+        self.bytes = self.bytes.saturating_sub(bytes);
         self.users.extend(found);
-        Ok(if all { Room::Left } else { Room::Full })
+        if !all {
+            return Ok(Room::Full);
+        }
+        self.begin_own(Stage::Blocks);
+        Ok(Room::Left)
+    }
+
+    /// Goes on to what is only the user's, which is walked through in the order of its changes: a
+    /// row that changes meanwhile leaves the run for the next one.
+    fn begin_own(&mut self, stage: Stage) {
+        self.run.stage = stage;
+        self.run.key = Uuid::nil();
+        self.run.sub = 0;
+    }
+
+    /// What of the user's own is still to be told.
+    fn since(&self) -> Since {
+        Since {
+            after: Ord::max(self.from, self.run.sub),
+            upto: self.run.to,
+            gone_too: self.from > 0,
+        }
+    }
+
+    /// Whom the user has blocked, and whom no longer.
+    async fn blocks(&mut self) -> Result<Room> {
+        // One more tells whether there are more.
+        let limit = self.rows + 1;
+        let found = users::queries::blocks_changed(self.db, self.user, self.since(), limit).await?;
+        for block in found {
+            if !self.has_room() {
+                return Ok(Room::Full);
+            }
+            self.take(block.version, 2 * USER_BYTES);
+            self.own.blocks.push(block);
+        }
+        self.begin_own(Stage::Prefs);
+        Ok(Room::Left)
+    }
+
+    /// What the user keeps, and no longer keeps.
+    async fn prefs(&mut self) -> Result<Room> {
+        let limit = self.rows + 1;
+        let found = users::queries::prefs_changed(self.db, self.user, self.since(), limit).await?;
+        for pref in found {
+            if !self.has_room() {
+                return Ok(Room::Full);
+            }
+            let value = pref.value.as_ref().map_or(0, |value| value.as_str().len());
+            self.take(pref.version, PREF_BYTES + value);
+            self.own.prefs.push(pref);
+        }
+        Ok(Room::Left)
+    }
+
+    /// Whether one row more fits on the page; on an empty page it does.
+    fn has_room(&self) -> bool {
+        self.is_empty || (self.rows > 0 && self.bytes > 0)
+    }
+
+    /// Counts a row of the user's own that is put on the page.
+    fn take(&mut self, version: Position, bytes: usize) {
+        self.run.sub = version.get();
+        self.rows = self.rows.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.is_empty = false;
     }
 
     async fn finish(mut self, stamp: Stamp, has_more: bool) -> Result<Page> {
@@ -547,7 +626,8 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         let named = messages
             .iter()
             .flat_map(|message| message.mentions.iter().chain([&message.sender_id]))
-            .chain(markers.iter().map(|marker| &marker.user_id));
+            .chain(markers.iter().map(|marker| &marker.user_id))
+            .chain(self.own.blocks.iter().map(|block| &block.user_id));
         let missing: BTreeSet<Uuid> = named
             .filter(|id| !users.contains_key(id))
             .map(|id| id.as_uuid())
@@ -562,6 +642,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             markers,
             removals: self.removals,
             gaps: self.gaps,
+            own: self.own,
             stamp,
             has_more,
         })

@@ -20,7 +20,7 @@ use crate::engine::MessengerEngine;
 use crate::error::{Error, Invalid, Result};
 use crate::ids::{ConversationId, Position, Seq, Stamp};
 use crate::messages::Message;
-use crate::users::User;
+use crate::users::{Block, Pref, User};
 
 /// Catching up: the view that [`MessengerEngine::sync`] gives.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Bootstrap {
     pub markers: Vec<Marker>,
     /// Older messages, which are not here: read them on demand.
     pub gaps: Vec<Gap>,
+    /// What is only the actor's, of no conversation.
+    pub own: OwnChanges,
     /// Of what moment it is.
     pub stamp: Stamp,
     /// What to ask with next, to get what changes from this moment on.
@@ -127,6 +129,8 @@ pub struct Page {
     pub removals: Vec<Removal>,
     /// Messages that are there and not here: read them on demand.
     pub gaps: Vec<Gap>,
+    /// What is only the actor's, of no conversation, and has changed.
+    pub own: OwnChanges,
     /// Of what moment the page is.
     pub stamp: Stamp,
     /// Whether there is more: ask again, at once.
@@ -142,6 +146,7 @@ impl Page {
             markers: Vec::new(),
             removals: Vec::new(),
             gaps: Vec::new(),
+            own: OwnChanges::default(),
             stamp,
             has_more: false,
         }
@@ -154,6 +159,24 @@ impl Page {
             && self.messages.is_empty()
             && self.markers.is_empty()
             && self.removals.is_empty()
+            && self.own.is_empty()
+    }
+}
+
+/// What is only somebody's own, of no conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnChanges {
+    /// What they keep by keys, and what they no longer keep.
+    pub prefs: Vec<Pref>,
+    /// Whom they have blocked, and whom no longer.
+    pub blocks: Vec<Block>,
+}
+
+impl OwnChanges {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.prefs.is_empty() && self.blocks.is_empty()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
-use super::{Bootstrap, Changes, Cursor, Gap};
+use super::{Bootstrap, Changes, Cursor, Gap, OwnChanges};
 use crate::conversations::{self, Conversation};
 use crate::error::{Error, Result};
 use crate::ids::{ConversationId, Seq, UserId};
@@ -14,6 +14,7 @@ use crate::messages::Message;
 use crate::messages::queries::{mark_mine, within};
 use crate::store::fence;
 use crate::store::windows::Window;
+use crate::users::queries::Since;
 use crate::users::{self, User};
 
 pub(super) async fn bootstrap(
@@ -73,7 +74,18 @@ pub(super) async fn bootstrap(
     let small = conversations.iter().filter(|it| !it.is_large);
     let small: Vec<(Uuid, i64)> = small.map(|it| (it.id.as_uuid(), -1)).collect();
     let markers = conversations::queries::markers(db, &small).await?;
-    let users = everybody(db, user, &conversations, &recent_messages).await?;
+    let all = Since {
+        after: 0,
+        upto: stamp.as_of.get(),
+        gone_too: false,
+    };
+    let own = OwnChanges {
+        prefs: users::queries::prefs_changed(db, user, all, usize::MAX).await?,
+        blocks: users::queries::blocks_changed(db, user, all, usize::MAX).await?,
+    };
+    let blocked = own.blocks.iter().map(|block| block.user_id);
+    let named: Vec<UserId> = blocked.chain([user]).collect();
+    let users = everybody(db, &named, &conversations, &recent_messages).await?;
     let me = users.iter().find(|known| known.id == user).cloned();
     Ok(Bootstrap {
         me: me.ok_or(Error::UserNotFound)?,
@@ -82,6 +94,7 @@ pub(super) async fn bootstrap(
         recent_messages,
         markers,
         gaps,
+        own,
         stamp,
         next: Cursor::at(stamp.as_of, key, user),
     })
@@ -128,7 +141,7 @@ pub(super) async fn changes(
     }
     messages.sort_by_key(|message| (message.conversation_id, message.seq));
     mark_mine(db, user, &mut messages).await?;
-    let users = everybody(db, user, &conversations, &messages).await?;
+    let users = everybody(db, &[user], &conversations, &messages).await?;
     let mine: BTreeSet<ConversationId> = conversations.iter().map(|it| it.id).collect();
     let not_member = after.keys().filter(|id| !mine.contains(id));
     Ok(Changes {
@@ -169,10 +182,10 @@ async fn read(
 }
 
 /// Everybody whom an answer names, ordered by id. Members come with their conversations; only
-/// senders who are no members have to be looked up.
+/// senders who are no members, and the `others`, have to be looked up.
 async fn everybody(
     db: &impl ConnectionTrait,
-    me: UserId,
+    others: &[UserId],
     conversations: &[Conversation],
     messages: &[Message],
 ) -> Result<Vec<User>> {
@@ -181,7 +194,8 @@ async fn everybody(
         .flat_map(|conversation| &conversation.members)
         .map(|member| &member.user);
     let mut known: BTreeMap<UserId, User> = members.map(|user| (user.id, user.clone())).collect();
-    let named = messages.iter().map(|message| message.sender_id).chain([me]);
+    let named = messages.iter().map(|message| message.sender_id);
+    let named = named.chain(others.iter().copied());
     let missing: BTreeSet<Uuid> = named
         .filter(|id| !known.contains_key(id))
         .map(UserId::as_uuid)

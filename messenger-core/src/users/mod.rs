@@ -1,11 +1,15 @@
 //! People: their public profile, and how they are found.
 
+mod blocks;
 mod names;
 mod operations;
+mod prefs;
 pub(crate) mod queries;
 
+pub use self::blocks::{Block, Blocked};
 pub use self::names::{DisplayName, Username};
 use self::operations::EnsureUser;
+pub use self::prefs::{Pref, PrefKey, PrefValue};
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::engine::MessengerEngine;
@@ -13,7 +17,7 @@ use crate::error::{Invalid, Result};
 use crate::events::Change;
 use crate::ids::UserId;
 use crate::store::entity::{event, user};
-use crate::write::{Batch, LogRefs};
+use crate::write::{Batch, ClientWriteId, LogRefs, Repeatable};
 
 /// The longest text to search for, in characters.
 const QUERY_CHARS_MAX: usize = 64;
@@ -22,6 +26,7 @@ const QUERY_CHARS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Users<'a> {
     engine: &'a MessengerEngine,
+    once: Option<ClientWriteId>,
 }
 
 /// What everybody who is logged in may see of a person.
@@ -50,7 +55,26 @@ pub struct HostUser {
 
 impl<'a> Users<'a> {
     pub(crate) fn new(engine: &'a MessengerEngine) -> Self {
-        Self { engine }
+        Self { engine, once: None }
+    }
+
+    /// Returns the view whose next write takes place once under this id, however often the client
+    /// repeats it, even if it was undone since.
+    ///
+    /// Goes with [`block`](Self::block), [`unblock`](Self::unblock), [`set_pref`](Self::set_pref)
+    /// and [`delete_pref`](Self::delete_pref). Something else under the same id is refused with
+    /// [`Error::ClientWriteConflict`](crate::Error::ClientWriteConflict).
+    #[must_use]
+    pub fn once(self, id: impl Into<Option<ClientWriteId>>) -> Self {
+        Self {
+            once: id.into(),
+            ..self
+        }
+    }
+
+    async fn write_once<O: Repeatable>(&self, operation: O, actor: &Actor) -> Result<O::Output> {
+        let (writer, once) = (self.engine.writer(), self.once.clone());
+        writer.run_once(operation, actor.user_id(), once).await
     }
 
     /// Returns the actor's own profile.

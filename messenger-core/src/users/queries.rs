@@ -7,11 +7,11 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::User;
+use super::{Block, Blocked, Pref, User};
 use crate::auth::Actor;
 use crate::error::{Error, Result};
-use crate::ids::UserId;
-use crate::store::entity::{conversation, member, user};
+use crate::ids::{Position, UserId};
+use crate::store::entity::{block, conversation, member, pref, user};
 use crate::store::{IDS_PER_STATEMENT, Store, statement};
 
 /// One user, who must exist.
@@ -153,4 +153,97 @@ pub(crate) async fn changed(
         .all(db)
         .await?;
     Ok(rows.iter().map(User::from).collect())
+}
+
+/// Whom a user has blocked, after one of them, ordered by id.
+pub(super) async fn blocked(
+    db: &impl ConnectionTrait,
+    owner: UserId,
+    after: Option<UserId>,
+    limit: u32,
+) -> Result<Vec<Blocked>> {
+    let mut rows = block::Entity::find()
+        .filter(block::Column::OwnerId.eq(owner.as_uuid()))
+        .filter(block::Column::State.eq(block::State::Set));
+    if let Some(after) = after {
+        rows = rows.filter(block::Column::BlockedId.gt(after.as_uuid()));
+    }
+    let rows = rows
+        .order_by_asc(block::Column::BlockedId)
+        .limit(u64::from(limit))
+        .all(db)
+        .await?;
+    // Users come ordered by id as well, and everybody who is blocked is one.
+    let users = by_ids(db, rows.iter().map(|row| row.blocked_id)).await?;
+    let blocked = users.into_iter().zip(&rows).map(|(user, row)| Blocked {
+        user,
+        version: Position::stored(row.changed_pos),
+    });
+    Ok(blocked.collect())
+}
+
+/// What a user keeps, ordered by key.
+pub(super) async fn prefs(db: &impl ConnectionTrait, owner: UserId) -> Result<Vec<Pref>> {
+    let rows = pref::Entity::find()
+        .filter(pref::Column::OwnerId.eq(owner.as_uuid()))
+        .filter(pref::Column::State.eq(pref::State::Set))
+        .order_by_asc(pref::Column::Key)
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(Pref::from).collect())
+}
+
+/// A stretch of the change log, without its beginning and with its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    pub(crate) after: i64,
+    pub(crate) upto: i64,
+    /// Whether it is told what is no more; a client that begins has nothing to forget.
+    pub(crate) gone_too: bool,
+}
+
+/// The blocks of a user that were last changed in a stretch of the change log, in its order, up to
+/// `limit`.
+pub(crate) async fn blocks_changed(
+    db: &impl ConnectionTrait,
+    owner: UserId,
+    since: Since,
+    limit: usize,
+) -> Result<Vec<Block>> {
+    let mut rows = block::Entity::find()
+        .filter(block::Column::OwnerId.eq(owner.as_uuid()))
+        .filter(block::Column::ChangedPos.gt(since.after))
+        .filter(block::Column::ChangedPos.lte(since.upto));
+    if !since.gone_too {
+        rows = rows.filter(block::Column::State.eq(block::State::Set));
+    }
+    let rows = rows
+        .order_by_asc(block::Column::ChangedPos)
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX).unsigned_abs())
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(Block::from).collect())
+}
+
+/// What a user keeps that was last changed in a stretch of the change log, in its order, up to
+/// `limit`.
+pub(crate) async fn prefs_changed(
+    db: &impl ConnectionTrait,
+    owner: UserId,
+    since: Since,
+    limit: usize,
+) -> Result<Vec<Pref>> {
+    let mut rows = pref::Entity::find()
+        .filter(pref::Column::OwnerId.eq(owner.as_uuid()))
+        .filter(pref::Column::ChangedPos.gt(since.after))
+        .filter(pref::Column::ChangedPos.lte(since.upto));
+    if !since.gone_too {
+        rows = rows.filter(pref::Column::State.eq(pref::State::Set));
+    }
+    let rows = rows
+        .order_by_asc(pref::Column::ChangedPos)
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX).unsigned_abs())
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(Pref::from).collect())
 }

@@ -1,11 +1,11 @@
 //! The working set over which the operations of one transaction decide.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::needs::direct_key;
+use super::needs::{beside, direct_key};
 use super::prune::Prune;
 use super::table::Table;
 use crate::clock::Timestamp;
@@ -15,7 +15,8 @@ use crate::events::{Change, Event, EventKind};
 use crate::ids::{ConversationId, MessageId, Position, SessionId, UserId};
 use crate::store::SHARD;
 use crate::store::entity::{
-    client_write, conversation, event, member, message, reaction, refresh_token, session, user,
+    block, client_write, conversation, event, member, message, pref, reaction, refresh_token,
+    session, user,
 };
 
 /// Rows in memory, the transaction's time and the positions that it gives out.
@@ -30,6 +31,15 @@ pub(crate) struct Batch {
     pub(crate) users: Table<Uuid, user::Model>,
     pub(crate) conversations: Table<Uuid, conversation::Model>,
     pub(crate) members: Table<(Uuid, Uuid), member::Model>,
+    /// By owner and the one who is blocked.
+    pub(crate) blocks: Table<(Uuid, Uuid), block::Model>,
+    /// Pairs whose block is in `blocks` if there is one.
+    pub(super) blocks_known: HashSet<(Uuid, Uuid)>,
+    /// How many people somebody has blocked.
+    pub(super) blocks_set: HashMap<Uuid, i64>,
+    /// By owner and key.
+    pub(crate) prefs: Table<(Uuid, String), pref::Model>,
+    pub(super) prefs_kept: HashMap<Uuid, Kept>,
     pub(crate) sessions: Table<Uuid, session::Model>,
     pub(crate) refresh_tokens: Table<Vec<u8>, refresh_token::Model>,
     pub(super) usernames: HashMap<String, Uuid>,
@@ -59,6 +69,11 @@ impl Batch {
             users: Table::default(),
             conversations: Table::default(),
             members: Table::default(),
+            blocks: Table::default(),
+            blocks_known: HashSet::new(),
+            blocks_set: HashMap::new(),
+            prefs: Table::default(),
+            prefs_kept: HashMap::new(),
             sessions: Table::default(),
             refresh_tokens: Table::default(),
             usernames: HashMap::new(),
@@ -81,7 +96,8 @@ impl Batch {
             .users
             .len()
             .max(self.conversations.len())
-            .max(self.members.len());
+            .max(self.members.len())
+            .max(self.blocks_known.len());
         if self.head != head || kept > rows_max {
             self.forget();
         }
@@ -94,6 +110,7 @@ impl Batch {
         self.users.flushed();
         self.conversations.flushed();
         self.members.flushed();
+        self.blocks.flushed();
         self.clear_unstamped();
         std::mem::take(&mut self.changes)
     }
@@ -103,6 +120,8 @@ impl Batch {
         self.users.clear();
         self.conversations.clear();
         self.members.clear();
+        self.blocks.clear();
+        self.blocks_known.clear();
         self.usernames.clear();
         self.directs.clear();
         self.changes.clear();
@@ -110,6 +129,9 @@ impl Batch {
     }
 
     fn clear_unstamped(&mut self) {
+        self.blocks_set.clear();
+        self.prefs.clear();
+        self.prefs_kept.clear();
         self.sessions.clear();
         self.refresh_tokens.clear();
         self.messages.clear();
@@ -203,6 +225,88 @@ impl Batch {
     pub(crate) fn find_direct(&self, one: UserId, other: UserId) -> Option<&conversation::Model> {
         let id = self.directs.get(&direct_key(one, other))?;
         self.conversations.get(id)
+    }
+
+    /// Whether somebody has blocked somebody. The operation must have named them.
+    pub(crate) fn has_blocked(&self, owner: UserId, blocked: UserId) -> bool {
+        let block = self.blocks.get(&(owner.as_uuid(), blocked.as_uuid()));
+        block.is_some_and(|row| row.state == block::State::Set)
+    }
+
+    /// Insists that neither of two people has blocked the other. The operation must have named them
+    /// as [`Needs::blocks_between`](super::Needs::blocks_between).
+    pub(crate) fn require_unblocked(&self, one: UserId, other: UserId) -> Result<()> {
+        if self.has_blocked(one, other) || self.has_blocked(other, one) {
+            return Err(Error::Blocked);
+        }
+        Ok(())
+    }
+
+    /// Insists that a member may say something in a conversation: in a direct one, that neither has
+    /// blocked the other. The operation must have named it as [`Needs::peer`](super::Needs::peer).
+    pub(crate) fn require_peer(&self, conversation: ConversationId, user: UserId) -> Result<()> {
+        let row = self.conversations.get(&conversation.as_uuid());
+        let key = row.and_then(|row| row.direct_key.as_deref());
+        match key.and_then(|key| beside(key, user.as_uuid())) {
+            Some(other) => self.require_unblocked(user, other.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// How many people somebody has blocked. The operation must have named them.
+    pub(crate) fn blocks_set(&self, owner: UserId) -> i64 {
+        self.blocks_set.get(&owner.as_uuid()).copied().unwrap_or(0)
+    }
+
+    /// Sets or lifts a block.
+    pub(crate) fn put_block(&mut self, row: block::Model) {
+        let (owner, key) = (row.owner_id, (row.owner_id, row.blocked_id));
+        let more = match row.state {
+            block::State::Set => 1,
+            block::State::Gone => -1,
+        };
+        *self.blocks_set.entry(owner).or_default() += more;
+        match self.blocks.change(&key) {
+            Some(stored) => *stored = row,
+            None => self.blocks.insert(key, row),
+        }
+    }
+
+    /// How much somebody keeps for themselves. The operation must have named it.
+    pub(crate) fn prefs_kept(&self, owner: UserId) -> Kept {
+        let kept = self.prefs_kept.get(&owner.as_uuid());
+        kept.copied().unwrap_or_default()
+    }
+
+    /// Keeps something for somebody, or forgets it.
+    pub(crate) fn put_pref(&mut self, row: pref::Model) {
+        let key = (row.owner_id, row.key.clone());
+        let kept = self.prefs_kept.entry(row.owner_id).or_default();
+        let is = i64::from(row.state == pref::State::Set);
+        match self.prefs.change(&key) {
+            Some(stored) => {
+                kept.set += is - i64::from(stored.state == pref::State::Set);
+                *stored = row;
+            }
+            None => {
+                kept.set += is;
+                kept.keys += 1;
+                self.prefs.insert(key, row);
+            }
+        }
+    }
+
+    /// Tells somebody's own devices that something of their own has changed, outside of any
+    /// conversation.
+    pub(crate) fn own_changed(&mut self, position: Position, user: UserId) {
+        let refs = LogRefs {
+            user: Some(user),
+            actor: Some(user),
+            ..LogRefs::default()
+        };
+        self.log(position, event::Kind::SelfChanged, &refs);
+        let event = self.event(position, EventKind::SelfChanged);
+        self.announce(Change::Own { user, event });
     }
 
     /// Adds a conversation.
@@ -304,6 +408,15 @@ impl Batch {
     pub(super) fn prune(&mut self, prune: Prune) {
         self.prune = Some(prune);
     }
+}
+
+/// How much somebody keeps for themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Kept {
+    /// Keys that have a value.
+    pub(crate) set: i64,
+    /// Keys that have or had one.
+    pub(crate) keys: i64,
 }
 
 /// What a line of the change log refers to.

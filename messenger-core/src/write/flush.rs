@@ -7,8 +7,8 @@ use super::batch::Batch;
 use super::table::Touched;
 use crate::store::SHARD;
 use crate::store::entity::{
-    client_write, conversation, event, head, member, message, reaction, refresh_token, session,
-    user,
+    block, client_write, conversation, event, head, member, message, pref, reaction, refresh_token,
+    session, user,
 };
 use crate::store::rows::{Rows, Shape};
 
@@ -19,6 +19,17 @@ const USERS: Shape<user::Entity> = Shape::by("update users", &[user::Column::Id]
     user::Column::ChangedPos,
     user::Column::DeletedAt,
 ]);
+const BLOCKS: Shape<block::Entity> = Shape::by(
+    "update blocks",
+    &[block::Column::OwnerId, block::Column::BlockedId],
+)
+.set(&[block::Column::State, block::Column::ChangedPos]);
+const PREFS: Shape<pref::Entity> =
+    Shape::by("update prefs", &[pref::Column::OwnerId, pref::Column::Key]).set(&[
+        pref::Column::Value,
+        pref::Column::State,
+        pref::Column::ChangedPos,
+    ]);
 const SESSIONS: Shape<session::Entity> =
     Shape::by("update sessions", &[session::Column::Id]).set(&[
         session::Column::LastUsedAt,
@@ -115,6 +126,16 @@ pub(super) async fn flush(
     rows.insert::<user::Entity>(db, "insert users", &new)
         .await?;
     rows.update(db, &USERS, &changed).await?;
+
+    let Touched { new, changed, .. } = batch.blocks.touched();
+    rows.insert::<block::Entity>(db, "insert blocks", &new)
+        .await?;
+    rows.update(db, &BLOCKS, &changed).await?;
+
+    let Touched { new, changed, .. } = batch.prefs.touched();
+    rows.insert::<pref::Entity>(db, "insert prefs", &new)
+        .await?;
+    rows.update(db, &PREFS, &changed).await?;
 
     let Touched { new, changed, .. } = batch.sessions.touched();
     rows.insert::<session::Entity>(db, "insert sessions", &new)

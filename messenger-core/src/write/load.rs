@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use sea_orm::{ConnectionTrait, DbErr, Value};
 use uuid::Uuid;
 
-use super::batch::Batch;
-use super::needs::{Needs, direct_key};
+use super::batch::{Batch, Kept};
+use super::needs::{Needs, beside, direct_key};
 use crate::store::entity::{
-    client_write, conversation, member, message, reaction, refresh_token, session, user,
+    block, client_write, conversation, member, message, pref, reaction, refresh_token, session,
+    user,
 };
 use crate::store::rows::{Rows, Shape};
 
@@ -25,6 +26,26 @@ const CONVERSATIONS: Shape<conversation::Entity> =
 const DIRECTS: Shape<conversation::Entity> = Shape::by(
     "load direct conversations",
     &[conversation::Column::DirectKey],
+);
+const BLOCKS: Shape<block::Entity> = Shape::by(
+    "load blocks",
+    &[block::Column::OwnerId, block::Column::BlockedId],
+);
+const BLOCKS_SET: Shape<block::Entity> = Shape::by(
+    "count blocks",
+    &[block::Column::OwnerId, block::Column::ChangedPos],
+)
+.only("t.state = 1");
+const PREFS: Shape<pref::Entity> =
+    Shape::by("load prefs", &[pref::Column::OwnerId, pref::Column::Key]);
+const PREFS_SET: Shape<pref::Entity> = Shape::by(
+    "count prefs",
+    &[pref::Column::OwnerId, pref::Column::ChangedPos],
+)
+.only("t.state = 1");
+const PREF_KEYS: Shape<pref::Entity> = Shape::by(
+    "count keys of prefs",
+    &[pref::Column::OwnerId, pref::Column::ChangedPos],
 );
 const MEMBERS: Shape<member::Entity> = Shape::by(
     "load members",
@@ -120,6 +141,7 @@ pub(super) async fn load(
     for conversation in rows.load(db, &CONVERSATIONS, &keys(conversations)).await? {
         batch.conversations.loaded(conversation.id, conversation);
     }
+    load_own(db, rows, &mut needs, batch).await?;
     let members = needs.members.iter();
     let members = members
         .filter(|key| batch.members.get(key).is_none())
@@ -196,6 +218,75 @@ pub(super) async fn load(
     for write in rows.load(db, &CLIENT_WRITES, &keys(writes)).await? {
         let key = (write.client_id.clone(), write.actor_id);
         batch.client_writes.loaded(key, write);
+    }
+    Ok(())
+}
+
+/// Loads blocks and what people keep for themselves. That two people have not blocked each other is
+/// remembered as well, so that a direct conversation in use costs no look-up.
+async fn load_own(
+    db: &impl ConnectionTrait,
+    rows: &mut Rows,
+    needs: &mut Needs,
+    batch: &mut Batch,
+) -> Result<(), DbErr> {
+    let mut others = HashSet::new();
+    for (conversation, user) in &needs.peers {
+        let row = batch.conversations.get(conversation);
+        let key = row.and_then(|row| row.direct_key.as_deref());
+        if let Some(other) = key.and_then(|key| beside(key, *user)) {
+            needs.blocks.extend([(*user, other), (other, *user)]);
+            others.insert(other);
+        }
+    }
+    let others = others.iter();
+    let others = others
+        .filter(|id| batch.users.get(id).is_none())
+        .map(|id| vec![(*id).into()]);
+    for user in rows.load(db, &USERS, &keys(others)).await? {
+        batch.users.loaded(user.id, user);
+    }
+    let unknown: Vec<(Uuid, Uuid)> = needs
+        .blocks
+        .iter()
+        .filter(|key| !batch.blocks_known.contains(key))
+        .copied()
+        .collect();
+    let blocks = unknown.iter();
+    let blocks = blocks.map(|(owner, blocked)| vec![(*owner).into(), (*blocked).into()]);
+    for block in rows.load(db, &BLOCKS, &keys(blocks)).await? {
+        batch
+            .blocks
+            .loaded((block.owner_id, block.blocked_id), block);
+    }
+    batch.blocks_known.extend(unknown);
+    let owners = needs.block_counts.iter();
+    let owners = owners.map(|owner| vec![(*owner).into(), (-1_i64).into()]);
+    for count in rows.count_beyond(db, &BLOCKS_SET, &keys(owners)).await? {
+        let owner: Uuid = count.try_get_by_index(0)?;
+        batch.blocks_set.insert(owner, count.try_get_by_index(2)?);
+    }
+
+    let prefs = needs.prefs.iter();
+    let prefs = prefs.map(|(owner, key)| vec![(*owner).into(), key.as_str().into()]);
+    for pref in rows.load(db, &PREFS, &keys(prefs)).await? {
+        batch.prefs.loaded((pref.owner_id, pref.key.clone()), pref);
+    }
+    let owners = needs.pref_counts.iter();
+    let owners = keys(owners.map(|owner| vec![(*owner).into(), (-1_i64).into()]));
+    for count in rows.count_beyond(db, &PREFS_SET, &owners).await? {
+        let kept: &mut Kept = batch
+            .prefs_kept
+            .entry(count.try_get_by_index(0)?)
+            .or_default();
+        kept.set = count.try_get_by_index(2)?;
+    }
+    for count in rows.count_beyond(db, &PREF_KEYS, &owners).await? {
+        let kept: &mut Kept = batch
+            .prefs_kept
+            .entry(count.try_get_by_index(0)?)
+            .or_default();
+        kept.keys = count.try_get_by_index(2)?;
     }
     Ok(())
 }

@@ -16,6 +16,11 @@ pub(crate) struct Needs {
     pub(super) refresh_tokens: HashSet<Vec<u8>>,
     pub(super) conversations: HashSet<Uuid>,
     pub(super) directs: HashSet<(UserId, UserId)>,
+    pub(super) blocks: HashSet<(Uuid, Uuid)>,
+    pub(super) block_counts: HashSet<Uuid>,
+    pub(super) peers: HashSet<(Uuid, Uuid)>,
+    pub(super) prefs: HashSet<(Uuid, String)>,
+    pub(super) pref_counts: HashSet<Uuid>,
     pub(super) members: HashSet<(Uuid, Uuid)>,
     pub(super) owners: HashSet<Uuid>,
     pub(super) owners_beside: HashSet<(Uuid, Uuid)>,
@@ -51,6 +56,30 @@ impl Needs {
         self.conversations.insert(conversation.as_uuid());
         self.members
             .insert((conversation.as_uuid(), user.as_uuid()));
+    }
+
+    /// Whether each of two people has blocked the other.
+    pub(crate) fn blocks_between(&mut self, one: UserId, other: UserId) {
+        let (one, other) = (one.as_uuid(), other.as_uuid());
+        self.blocks.extend([(one, other), (other, one)]);
+    }
+
+    /// Whether somebody has blocked somebody, and how many people they have blocked.
+    pub(crate) fn block(&mut self, owner: UserId, blocked: UserId) {
+        self.blocks.insert((owner.as_uuid(), blocked.as_uuid()));
+        self.block_counts.insert(owner.as_uuid());
+    }
+
+    /// If a conversation is direct, the other person of it and the blocks between the two.
+    pub(crate) fn peer(&mut self, conversation: ConversationId, user: UserId) {
+        self.membership(conversation, user);
+        self.peers.insert((conversation.as_uuid(), user.as_uuid()));
+    }
+
+    /// What somebody keeps under a key, and how much they keep.
+    pub(crate) fn pref(&mut self, owner: UserId, key: &str) {
+        self.prefs.insert((owner.as_uuid(), key.to_owned()));
+        self.pref_counts.insert(owner.as_uuid());
     }
 
     /// Everybody who owns a group.
@@ -104,4 +133,11 @@ impl Needs {
 pub(crate) fn direct_key(one: UserId, other: UserId) -> Vec<u8> {
     let (low, high) = (one.min(other), one.max(other));
     [*low.as_uuid().as_bytes(), *high.as_uuid().as_bytes()].concat()
+}
+
+/// The other person of a direct conversation.
+pub(crate) fn beside(direct_key: &[u8], user: Uuid) -> Option<Uuid> {
+    let (low, high) = direct_key.split_at_checked(16)?;
+    let other = if low == user.as_bytes() { high } else { low };
+    Uuid::from_slice(other).ok()
 }

@@ -277,6 +277,7 @@ failures! {
     /// How opening a direct conversation can fail.
     OpenDirectFailure: CALLER, BODY, WRITE;
     400: "`invalid_target`: oneself",
+    403: "`blocked`: there is none yet, and one of the two has blocked the other",
     404: "`user_not_found`"
 }
 

@@ -28,6 +28,8 @@ const RESYNC_SPREAD_MS: u64 = 30_000;
 /// The codes that exist today. Clients must expect others.
 pub(crate) const KNOWN_CODES: &[&str] = &[
     "bad_request",
+    "blocked",
+    "blocks_full",
     "client_message_conflict",
     "client_write_conflict",
     "conversation_not_found",
@@ -49,6 +51,7 @@ pub(crate) const KNOWN_CODES: &[&str] = &[
     "not_found",
     "origin_not_allowed",
     "payload_too_large",
+    "prefs_full",
     "rate_limited",
     "request_timeout",
     "service_unavailable",

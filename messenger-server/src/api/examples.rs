@@ -91,6 +91,8 @@ fn leaf(name: &str, kind: Option<&str>) -> Value {
         "version" if kind == Some("string") => json!(env!("CARGO_PKG_VERSION")),
         "ok" | "current" | "mine" => json!(true),
         "has_more" => json!(false),
+        "key" => json!("theme"),
+        "value" => json!({ "dark": true }),
         "expires_in" => json!(900),
         "title" => json!("Hikers"),
         "role" => json!("member"),

@@ -392,6 +392,7 @@ failures! {
 failures! {
     /// How sending can fail.
     SendFailure: CALLER, BODY, WRITE;
+    403: "`blocked`: one of the two people has blocked the other",
     404: "`conversation_not_found`, `message_not_found` (what it answers) or `member_not_found` \
           (whom it names)",
     409: "`client_message_conflict`: the id was used in another conversation"
@@ -409,7 +410,7 @@ failures! {
 failures! {
     /// How editing can fail.
     EditFailure: CALLER, BODY, WRITE;
-    403: "`forbidden`: somebody else has sent it",
+    403: "`forbidden`: somebody else has sent it; or `blocked`",
     404: "`conversation_not_found` or `message_not_found`",
     409: "`message_deleted`, or `client_write_conflict`: the key was used for something else"
 }
@@ -423,6 +424,7 @@ failures! {
 failures! {
     /// How reacting can fail.
     ReactFailure: CALLER, INPUT, WRITE;
+    403: "`blocked`: one of the two people has blocked the other",
     404: "`conversation_not_found` or `message_not_found`",
     409: "`message_deleted`, or `client_write_conflict`: the key was used for something else"
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/v1/auth` | `auth.rs` |
 //! | `/v1/users` | `users.rs` |
+//! | `/v1/users/me/…` | `own.rs` |
 //! | `/v1/conversations` | `conversations.rs` |
 //! | `/v1/conversations/groups`, `/v1/conversations/{conversation_id}/members` | `groups.rs` |
 //! | `/v1/conversations/{conversation_id}/messages` | `messages.rs` |
@@ -27,6 +28,7 @@ mod groups;
 mod health;
 mod idempotency;
 mod messages;
+mod own;
 mod spec;
 mod sync;
 mod users;
@@ -64,6 +66,7 @@ pub(crate) enum Tag {
 type Prefixed = (
     auth::Auth,
     users::Users,
+    own::Own,
     conversations::Conversations,
     groups::Groups,
     messages::Messages,
@@ -74,6 +77,7 @@ type Prefixed = (
 const PREFIXED: Prefixed = (
     auth::Auth,
     users::Users,
+    own::Own,
     conversations::Conversations,
     groups::Groups,
     messages::Messages,
@@ -175,6 +179,7 @@ mod tests {
         parses::<auth::RefreshRequest>();
         parses::<auth::PasswordRequest>();
         parses::<users::UserIds>();
+        parses::<own::PrefRequest>();
         parses::<conversations::DirectRequest>();
         parses::<conversations::UpdateRequest>();
         parses::<conversations::MarkerRequest>();

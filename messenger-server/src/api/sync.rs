@@ -26,6 +26,7 @@ use crate::api::bearer::Caller;
 use crate::api::conversations::{ConversationSummary, summaries};
 use crate::api::envelope::{Answer, Failure, Fault, failures};
 use crate::api::messages::Message;
+use crate::api::own::SelfChanges;
 use crate::api::users::UserPublic;
 use crate::api::wire::{Nullable, Stamp, Whole};
 
@@ -69,6 +70,7 @@ impl Sync {
             recent_messages: messages(recent),
             reads: bootstrap.markers.into_iter().map(Read::from).collect(),
             gaps: bootstrap.gaps.into_iter().map(Gap::from).collect(),
+            own: bootstrap.own.into(),
             stamps: vec![bootstrap.stamp.into()],
             has_more: false,
             next_cursor: bootstrap.next.to_string(),
@@ -146,6 +148,7 @@ impl Sync {
                 .collect(),
             reads: Vec::new(),
             gaps: Vec::new(),
+            own: SelfChanges::default(),
             stamps: Vec::new(),
             next_cursor: Nullable(None),
         }))
@@ -239,6 +242,10 @@ pub(crate) struct Bootstrap {
     reads: Vec<Read>,
     /// Older messages, which are not here.
     gaps: Vec<Gap>,
+    /// What is only the caller's: what is kept by keys, whom the caller has blocked.
+    #[serde(rename = "self")]
+    #[oai(rename = "self")]
+    own: SelfChanges,
     /// Of what moment the answer is.
     stamps: Vec<Stamp>,
     /// Whether `changes` has more of the beginning; only with `limit`.
@@ -259,6 +266,7 @@ impl Bootstrap {
             recent_messages: changes.messages,
             reads: changes.reads,
             gaps: changes.gaps,
+            own: changes.own,
             stamps: changes.stamps,
             has_more: changes.has_more,
             next_cursor: changes.next_cursor.0.unwrap_or_default(),
@@ -286,6 +294,10 @@ pub(crate) struct Changes {
     reads: Vec<Read>,
     /// With `cursor`: messages that were left out, to be read on demand.
     gaps: Vec<Gap>,
+    /// With `cursor`: what is only the caller's and has changed.
+    #[serde(rename = "self")]
+    #[oai(rename = "self")]
+    own: SelfChanges,
     /// With `cursor`: of what moment the page is.
     stamps: Vec<Stamp>,
     /// With `cursor`: what to ask with next.
@@ -308,6 +320,7 @@ impl Changes {
             removed_conversations: page.removals.into_iter().map(Into::into).collect(),
             reads: page.markers.into_iter().map(Read::from).collect(),
             gaps: page.gaps.into_iter().map(Gap::from).collect(),
+            own: page.own.into(),
             stamps: vec![page.stamp.into()],
             next_cursor: Nullable(Some(next.to_string())),
         }

@@ -14,6 +14,7 @@ mod message_changes;
 mod messages;
 mod nodes;
 mod offline;
+mod own;
 mod pull;
 mod resume;
 mod sessions;

@@ -2,6 +2,7 @@
 //!
 //! - `hashings_*`, `revocations_remembered_max`, `message_chars_max`, `metadata_bytes_max`,
 //!   `reaction_bytes_max`: unit tests beside the code;
+//! - `pref_bytes_max`: beside the code as well;
 //! - `subscriber_queue_max`: `live::a_reader_who_falls_far_behind_…`;
 //! - `ended_sessions_kept`: `accounts::sessions_and_tokens_that_ended_long_ago_are_deleted`;
 //! - `transaction_wait_max`: `outages::a_connection_that_falls_silent_is_replaced`.
@@ -147,6 +148,60 @@ on_both_databases!(
         let counts = reacted.reactions.iter();
         let counts: Vec<_> = counts.map(|r| (r.emoji.as_str(), r.count)).collect();
         assert_eq!(counts, [("a", 1), ("b", 1), ("c", 2)]);
+    }
+
+    async fn people_who_are_blocked_are_bounded(world: World) {
+        let engine = with(&world, |limits| {
+            limits.blocks_per_user_max = 2;
+            limits.page_blocks_max = 2;
+        })
+        .await;
+        let alice = Person::join(&engine, "alice").await;
+        let mut others = Vec::new();
+        for name in ["bob", "carol", "dave"] {
+            others.push(Person::join(&engine, name).await);
+        }
+        alice.block(&others[0]).await.unwrap();
+        alice.block(&others[1]).await.unwrap();
+
+        let refused = alice.block(&others[2]).await;
+        assert!(matches!(refused, Err(Error::BlocksFull)), "{refused:?}");
+        alice.block(&others[1]).await.unwrap();
+        alice.unblock(&others[0]).await.unwrap();
+        alice.block(&others[2]).await.unwrap();
+        // Of those who ask at once, one gets the last place.
+        alice.unblock(&others[1]).await.unwrap();
+        let both = join_all([alice.block(&others[0]), alice.block(&others[1])]).await;
+        assert_eq!(both.iter().filter(|one| one.is_ok()).count(), 1);
+
+        let users = engine.users();
+        for limit in [0, 3] {
+            let refused = users.blocked(&alice.actor, None, limit).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+        }
+    }
+
+    async fn what_one_keeps_is_bounded_and_so_is_what_one_has_kept(world: World) {
+        let engine = with(&world, |limits| {
+            limits.prefs_per_user_max = 2;
+            limits.pref_keys_per_user_max = 3;
+        })
+        .await;
+        let alice = Person::join(&engine, "alice").await;
+        let full = |outcome| assert!(matches!(outcome, Err(Error::PrefsFull)), "{outcome:?}");
+        alice.keep("a", Some("1")).await.unwrap();
+        alice.keep("b", Some("1")).await.unwrap();
+
+        full(alice.keep("c", Some("1")).await);
+        alice.keep("b", Some("2")).await.unwrap();
+        alice.keep("a", None).await.unwrap();
+        alice.keep("c", Some("1")).await.unwrap();
+        alice.keep("c", None).await.unwrap();
+        full(alice.keep("d", Some("1")).await);
+        alice.keep("a", Some("2")).await.unwrap();
+        // Somebody else has room of their own.
+        let bob = Person::join(&engine, "bob").await;
+        bob.keep("d", Some("1")).await.unwrap();
     }
 
     async fn a_group_has_as_many_members_as_it_may_and_not_one_more(world: World) {

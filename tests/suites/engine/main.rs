@@ -20,6 +20,7 @@ mod live;
 mod message_changes;
 mod opening;
 mod outages;
+mod own;
 mod pull;
 mod races;
 mod several_processes;

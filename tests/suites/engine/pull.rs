@@ -10,7 +10,7 @@ use messenger_core::conversations::{HistoryPolicy, NewGroup, Role, SettingsChang
 use messenger_core::events::{Resumed, Update};
 use messenger_core::messages::{Message, MessageBody, Reaction};
 use messenger_core::sync::{Cursor, Pull};
-use messenger_core::users::{DisplayName, HostUser};
+use messenger_core::users::{DisplayName, HostUser, PrefKey, PrefValue};
 use messenger_core::{ConversationId, Error, Limits, MessengerEngine, Position, ResyncReason, Seq};
 use tests::soon;
 use tokio::time::timeout;
@@ -151,6 +151,25 @@ impl History {
                     display_name: DisplayName::parse(&name).unwrap(),
                 };
                 who.engine.users().ensure(user).await.unwrap();
+            }
+            96 => {
+                let users = who.engine.users();
+                let _ = if self.random.below(3) == 0 {
+                    users.block(&who.actor, other.user.id).await
+                } else {
+                    users.unblock(&who.actor, other.user.id).await
+                };
+            }
+            97 => {
+                let users = who.engine.users();
+                let key = PrefKey::parse(self.random.of::<&str>(&["a", "b", "c"])).unwrap();
+                if self.random.below(3) == 0 {
+                    users.delete_pref(&who.actor, key).await.unwrap();
+                } else {
+                    let value = format!("\"{name}\"");
+                    let value = PrefValue::parse(value, who.engine.limits()).unwrap();
+                    users.set_pref(&who.actor, key, value).await.unwrap();
+                }
             }
             _ => {
                 let history = *self

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use messenger_core::conversations::{Conversation, ConversationHead, Marker, Member};
 use messenger_core::events::{Event, EventKind, Update};
 use messenger_core::messages::{Between, History, Message};
-use messenger_core::sync::{Cursor, Page, Pull};
-use messenger_core::users::User;
+use messenger_core::sync::{Cursor, OwnChanges, Page, Pull};
+use messenger_core::users::{Block, Pref, PrefKey, User};
 use messenger_core::{ConversationId, Error, Position, Seq, UserId};
 
 use crate::world::Person;
@@ -26,6 +26,8 @@ pub(crate) struct Replica {
     pub(crate) cursor: Option<Cursor>,
     pub(crate) users: BTreeMap<UserId, User>,
     pub(crate) rooms: BTreeMap<ConversationId, Room>,
+    pub(crate) prefs: BTreeMap<PrefKey, Pref>,
+    pub(crate) blocks: BTreeMap<UserId, Block>,
     /// The newest position of any answer since the last page, and the history that it belongs to.
     seen: Option<Position>,
     fence: Option<Position>,
@@ -79,7 +81,8 @@ impl Replica {
             }
             Err(error) => panic!("{error:?}"),
         };
-        let rows = pulled.page.messages.len() + pulled.page.conversations.len();
+        let own = pulled.page.own.prefs.len() + pulled.page.own.blocks.len();
+        let rows = pulled.page.messages.len() + pulled.page.conversations.len() + own;
         let most = (size.limit + size.timeline + 1) as usize;
         assert!(rows <= most, "a page of {rows} rows, {size:?}");
         let has_more = pulled.page.has_more;
@@ -94,6 +97,7 @@ impl Replica {
         for user in page.users {
             self.users.insert(user.id, user);
         }
+        self.apply_own(page.own);
         for removal in page.removals {
             let room = self.rooms.get(&removal.conversation_id);
             if room.is_some_and(|it| it.conversation.own.membership_version < removal.version) {
@@ -140,6 +144,30 @@ impl Replica {
                 room.markers.insert(marker.user_id, marker);
             }
         }
+    }
+
+    /// Of two forms of a row, the newer one stays; what is no more stays too, as what it is.
+    fn apply_own(&mut self, own: OwnChanges) {
+        for pref in own.prefs {
+            let known = self.prefs.get(&pref.key);
+            if known.is_none_or(|known| known.version <= pref.version) {
+                self.prefs.insert(pref.key.clone(), pref);
+            }
+        }
+        for block in own.blocks {
+            assert!(self.users.contains_key(&block.user_id), "somebody blocked");
+            let known = self.blocks.get(&block.user_id);
+            if known.is_none_or(|known| known.version <= block.version) {
+                self.blocks.insert(block.user_id, block);
+            }
+        }
+    }
+
+    /// What is kept and who is blocked now.
+    fn current_own(&self) -> (Vec<&Pref>, Vec<&Block>) {
+        let prefs = self.prefs.values().filter(|pref| pref.value.is_some());
+        let blocks = self.blocks.values().filter(|block| block.blocked);
+        (prefs.collect(), blocks.collect())
     }
 
     /// Takes in what a stream brings.
@@ -350,6 +378,7 @@ impl Replica {
             }
         }
         assert_eq!(self.users[&person.user.id], fresh.users[&person.user.id]);
+        assert_eq!(self.current_own(), fresh.current_own());
     }
 }
 

@@ -11,7 +11,7 @@ use messenger_core::conversations::{
 };
 use messenger_core::events::{Event, EventKind, Subscription};
 use messenger_core::messages::{ClientMessageId, Message, MessageBody, NewMessage, Sent};
-use messenger_core::users::{DisplayName, HostUser, User, Username};
+use messenger_core::users::{DisplayName, HostUser, PrefKey, PrefValue, User, Username};
 use messenger_core::{ConversationId, EngineBuilder, Error, MessengerEngine, Result, Secret, Seq};
 use sqlx::Connection as _;
 use tempfile::TempDir;
@@ -318,6 +318,27 @@ impl Person {
                 return history;
             }
             history.extend(page);
+        }
+    }
+
+    pub(crate) async fn block(&self, person: &Self) -> Result<()> {
+        self.engine.users().block(&self.actor, person.user.id).await
+    }
+
+    pub(crate) async fn unblock(&self, person: &Self) -> Result<()> {
+        let users = self.engine.users();
+        users.unblock(&self.actor, person.user.id).await
+    }
+
+    /// Keeps a value under a key; forgets it without one.
+    pub(crate) async fn keep(&self, key: &str, value: Option<&str>) -> Result<()> {
+        let (users, key) = (self.engine.users(), PrefKey::parse(key)?);
+        match value {
+            Some(json) => {
+                let value = PrefValue::parse(json, self.engine.limits())?;
+                users.set_pref(&self.actor, key, value).await
+            }
+            None => users.delete_pref(&self.actor, key).await,
         }
     }
 

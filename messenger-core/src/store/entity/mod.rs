@@ -7,6 +7,7 @@
     reason = "the entity derives make public items, and this module is private"
 )]
 
+pub mod block;
 pub mod client_write;
 pub mod conversation;
 pub mod event;
@@ -15,6 +16,7 @@ pub mod head;
 pub mod member;
 pub mod message;
 pub mod meta;
+pub mod pref;
 pub mod reaction;
 pub mod refresh_token;
 pub mod session;

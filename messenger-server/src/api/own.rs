@@ -1,0 +1,317 @@
+//! What is only the caller's own.
+//!
+//! | route | what |
+//! |---|---|
+//! | `GET /users/me/prefs` | what the caller keeps by keys |
+//! | `PUT /users/me/prefs/{key}` | keep something |
+//! | `DELETE /users/me/prefs/{key}` | forget it |
+//! | `GET /users/me/blocks` | a page of whom the caller has blocked |
+//! | `PUT /users/me/blocks/{user_id}` | block somebody |
+//! | `DELETE /users/me/blocks/{user_id}` | lift it |
+
+use messenger_core::sync::OwnChanges;
+use messenger_core::users::{self, Blocked, PrefKey, PrefValue};
+use messenger_core::{Error as EngineError, MessengerEngine, UserId};
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::types::Example;
+use poem_openapi::{Object, OpenApi};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::api::Tag;
+use crate::api::auth::{CallerFailure, Done};
+use crate::api::bearer::Caller;
+use crate::api::body::ApiJson;
+use crate::api::envelope::{Answer, Failure, Fault, failures};
+use crate::api::idempotency::IdempotencyKey;
+use crate::api::users::UserPublic;
+use crate::api::wire::{PathId, Text, Whole};
+
+/// The routes of this file.
+#[derive(Debug)]
+pub(crate) struct Own;
+
+#[OpenApi(prefix_path = "/users/me", tag = "Tag::Users")]
+impl Own {
+    /// What I keep
+    ///
+    /// Returns all that the caller keeps by keys, ordered by key. It is the same on all devices,
+    /// which a sync tells of changes in `self`; nobody else sees it.
+    #[oai(path = "/prefs", method = "get", operation_id = "prefs")]
+    async fn prefs(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+    ) -> Result<Answer<PrefList>, CallerFailure> {
+        let prefs = engine.users().prefs(&actor).await?;
+        let prefs = prefs.into_iter().map(Pref::from).collect();
+        Ok(Answer(PrefList { prefs }))
+    }
+
+    /// Keep something
+    ///
+    /// Keeps a value under a key, in place of what was there. Up to 100 keys have values.
+    #[oai(path = "/prefs/:key", method = "put", operation_id = "setPref")]
+    async fn set_pref(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        /// The key: 1 to 64 of `a-z 0-9 . _ -`.
+        key: Path<Text<64>>,
+        /// An id of this write, to repeat it safely.
+        #[oai(name = "Idempotency-Key")]
+        once: IdempotencyKey,
+        body: ApiJson<PrefRequest>,
+    ) -> Result<Answer<Done>, SetPrefFailure> {
+        let key = pref_key(&key)?;
+        let value = PrefValue::parse(body.0.value.to_string(), engine.limits())?;
+        let users = engine.users().once(once.0);
+        users.set_pref(&actor, key, value).await?;
+        Ok(Answer(Done::OK))
+    }
+
+    /// Forget something
+    ///
+    /// Forgets what is kept under a key. Where nothing is, nothing changes.
+    #[oai(path = "/prefs/:key", method = "delete", operation_id = "deletePref")]
+    async fn delete_pref(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        /// The key: 1 to 64 of `a-z 0-9 . _ -`.
+        key: Path<Text<64>>,
+        /// An id of this write, to repeat it safely.
+        #[oai(name = "Idempotency-Key")]
+        once: IdempotencyKey,
+    ) -> Result<Answer<Done>, DeletePrefFailure> {
+        let key = pref_key(&key)?;
+        engine.users().once(once.0).delete_pref(&actor, key).await?;
+        Ok(Answer(Done::OK))
+    }
+
+    /// Whom I have blocked
+    ///
+    /// Returns whom the caller has blocked, after a given person, ordered by id. A page with fewer
+    /// than `limit` is the last one.
+    #[oai(path = "/blocks", method = "get", operation_id = "blocks")]
+    async fn blocks(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        /// The id of the last person that the client has; nothing for none.
+        after: Query<Option<PathId>>,
+        /// How many people at most.
+        #[oai(default = "hundred")]
+        limit: Query<Whole<1, 500>>,
+    ) -> Result<Answer<BlockedPage>, BlocksFailure> {
+        let after = match &after.0 {
+            None => Ok(None),
+            Some(id) => match id.read() {
+                Some(id) => Ok(Some(id)),
+                None => Err(Fault::new("query", "after", "must be a UUID")),
+            },
+        };
+        let (limit, after) = match (limit.0.within("limit"), after) {
+            (Ok(limit), Ok(after)) => (u32::try_from(limit).unwrap_or(u32::MAX), after),
+            (limit, after) => {
+                let faults = [limit.err(), after.err()].into_iter().flatten();
+                return Err(Failure::invalid(faults).into());
+            }
+        };
+        let blocked = engine.users().blocked(&actor, after, limit).await?;
+        let blocks = blocked.iter().map(BlockedPublic::from).collect();
+        Ok(Answer(BlockedPage { blocks }))
+    }
+
+    /// Block somebody
+    ///
+    /// Blocks somebody, who is not told. Neither of the two can open a direct conversation with the
+    /// other, nor send, edit or react in the one that there is: both get 403 `blocked`. What was
+    /// said stays readable, and groups are not affected.
+    #[oai(path = "/blocks/:user_id", method = "put", operation_id = "block")]
+    async fn block(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        /// Whom.
+        user_id: Path<PathId>,
+        /// An id of this write, to repeat it safely.
+        #[oai(name = "Idempotency-Key")]
+        once: IdempotencyKey,
+    ) -> Result<Answer<Done>, BlockFailure> {
+        let user = person(&user_id)?;
+        engine.users().once(once.0).block(&actor, user).await?;
+        Ok(Answer(Done::OK))
+    }
+
+    /// Lift a block
+    ///
+    /// Lifts a block. Where there is none, nothing changes.
+    #[oai(path = "/blocks/:user_id", method = "delete", operation_id = "unblock")]
+    async fn unblock(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        /// Whom.
+        user_id: Path<PathId>,
+        /// An id of this write, to repeat it safely.
+        #[oai(name = "Idempotency-Key")]
+        once: IdempotencyKey,
+    ) -> Result<Answer<Done>, UnblockFailure> {
+        // What is no id is nobody, who is not blocked.
+        if let Ok(user) = person(&user_id) {
+            engine.users().once(once.0).unblock(&actor, user).await?;
+        }
+        Ok(Answer(Done::OK))
+    }
+}
+
+fn hundred() -> Whole<1, 500> {
+    Whole(Some(100))
+}
+
+fn pref_key(key: &Path<Text<64>>) -> Result<PrefKey, Failure> {
+    let text = key.0.given("key").unwrap_or_default();
+    PrefKey::parse(text).map_err(|rule| Failure::invalid([Fault::of("path", &rule)]))
+}
+
+fn person(id: &Path<PathId>) -> Result<UserId, EngineError> {
+    id.0.read().ok_or(EngineError::UserNotFound)
+}
+
+failures! {
+    /// How keeping something can fail.
+    SetPrefFailure: CALLER, BODY, WRITE;
+    409: "`prefs_full`, or `client_write_conflict`: the id was used for another write"
+}
+failures! {
+    /// How forgetting something can fail.
+    DeletePrefFailure: CALLER, INPUT, WRITE;
+    409: "`client_write_conflict`: the id was used for another write"
+}
+failures! {
+    /// How listing blocks can fail.
+    BlocksFailure: CALLER, INPUT;
+}
+failures! {
+    /// How blocking can fail.
+    BlockFailure: CALLER, INPUT, WRITE;
+    400: "`invalid_target`: the caller",
+    404: "`user_not_found`",
+    409: "`blocks_full`, or `client_write_conflict`: the id was used for another write"
+}
+failures! {
+    /// How lifting a block can fail.
+    UnblockFailure: CALLER, INPUT, WRITE;
+    409: "`client_write_conflict`: the id was used for another write"
+}
+
+/// What to keep under a key.
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub(crate) struct PrefRequest {
+    /// Any JSON, up to 4,096 bytes.
+    value: Value,
+}
+
+impl Example for PrefRequest {
+    fn example() -> Self {
+        Self {
+            value: json!({ "dark": true }),
+        }
+    }
+}
+
+/// Something that is kept.
+#[derive(Clone, Debug, Object, Serialize)]
+pub(crate) struct Pref {
+    /// Its name.
+    key: String,
+    /// What is kept; `null` if it was deleted.
+    value: Value,
+    /// Whether it was deleted.
+    deleted: bool,
+    /// Of two forms, the one with the greater version is newer.
+    version: i64,
+}
+
+impl From<users::Pref> for Pref {
+    fn from(pref: users::Pref) -> Self {
+        let value = pref.value.as_ref();
+        let json = value.and_then(|value| serde_json::from_str(value.as_str()).ok());
+        Self {
+            key: pref.key.as_str().to_owned(),
+            value: json.unwrap_or_default(),
+            deleted: value.is_none(),
+            version: pref.version.get(),
+        }
+    }
+}
+
+/// What the caller keeps.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct PrefList {
+    /// Ordered by key.
+    prefs: Vec<Pref>,
+}
+
+/// Somebody who is blocked.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct BlockedPublic {
+    /// Who it is.
+    user: UserPublic,
+    /// Of two forms, the one with the greater version is newer.
+    version: i64,
+}
+
+impl From<&Blocked> for BlockedPublic {
+    fn from(blocked: &Blocked) -> Self {
+        Self {
+            user: UserPublic::from(&blocked.user),
+            version: blocked.version.get(),
+        }
+    }
+}
+
+/// A page of people who are blocked.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct BlockedPage {
+    /// Ordered by id.
+    blocks: Vec<BlockedPublic>,
+}
+
+/// Whether somebody is blocked.
+#[derive(Clone, Debug, Object, Serialize)]
+pub(crate) struct Block {
+    /// Whom it is about.
+    user_id: Uuid,
+    /// Whether they are blocked.
+    blocked: bool,
+    /// Of two forms, the one with the greater version is newer.
+    version: i64,
+}
+
+/// What is only the caller's, of no conversation.
+#[derive(Clone, Debug, Default, Object, Serialize)]
+pub(crate) struct SelfChanges {
+    /// What the caller keeps by keys, and keeps no longer.
+    prefs: Vec<Pref>,
+    /// Whom the caller has blocked, and whom no longer.
+    blocks: Vec<Block>,
+}
+
+impl From<OwnChanges> for SelfChanges {
+    fn from(own: OwnChanges) -> Self {
+        let blocks = own.blocks.into_iter().map(|block| Block {
+            user_id: block.user_id.as_uuid(),
+            blocked: block.blocked,
+            version: block.version.get(),
+        });
+        Self {
+            prefs: own.prefs.into_iter().map(Pref::from).collect(),
+            blocks: blocks.collect(),
+        }
+    }
+}
