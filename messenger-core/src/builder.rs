@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
+use crate::accounts;
 use crate::auth::{self, AccessTokens, Hasher, JwtAlgorithm, Revocations, Secret, TokenSettings};
 use crate::clock::{self, Timestamp};
 use crate::engine::{Inner, MessengerEngine};
@@ -157,6 +160,14 @@ impl EngineBuilder {
             revocations.add([session.id.into()], at);
         }
         let writer = Writer::start(store.clone(), hub.clone(), &self.limits, &tasks);
+        let erasing = Arc::new(Notify::new());
+        tasks.start(accounts::erase::run(
+            store.clone(),
+            writer.clone(),
+            self.limits.clone(),
+            erasing.clone(),
+            tasks.closing().clone(),
+        ));
         Ok(MessengerEngine::of(Inner {
             store,
             writer,
@@ -167,6 +178,7 @@ impl EngineBuilder {
             limits: self.limits,
             live: self.live,
             secret_created,
+            erasing,
             tasks,
         }))
     }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use crate::auth::{AccessTokens, Actor, Auth, Hasher, Revocations};
 use crate::builder::{Durability, EngineBuilder};
 use crate::conversations::Conversations;
@@ -40,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) live: LiveSettings,
     pub(crate) secret_created: Option<PathBuf>,
+    pub(crate) erasing: Arc<Notify>,
     pub(crate) tasks: Tasks,
 }
 
@@ -192,6 +195,11 @@ impl MessengerEngine {
 
     pub(crate) fn live(&self) -> &LiveSettings {
         &self.inner.live
+    }
+
+    /// Wakes the task that finishes the deletion of accounts.
+    pub(crate) fn erasing(&self) -> &Notify {
+        &self.inner.erasing
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {

@@ -97,6 +97,9 @@ pub enum Error {
     /// The message was deleted; it can not be changed any more.
     #[error("the message was deleted")]
     MessageDeleted,
+    /// The account of the other person of the direct conversation was deleted.
+    #[error("the person's account was deleted")]
+    UserDeleted,
     /// The sender has used this client id in another conversation. Make a new id.
     #[error("the client message id was used in another conversation")]
     ClientMessageConflict,
@@ -222,6 +225,7 @@ impl Error {
             Self::PrefsFull => "prefs_full",
             Self::GroupFull => "group_full",
             Self::MessageDeleted => "message_deleted",
+            Self::UserDeleted => "user_deleted",
             Self::ClientMessageConflict => "client_message_conflict",
             Self::ClientWriteConflict => "client_write_conflict",
             Self::ResyncRequired(_) => "resync_required",
@@ -252,6 +256,7 @@ impl Error {
             | Self::PrefsFull
             | Self::GroupFull
             | Self::MessageDeleted
+            | Self::UserDeleted
             | Self::ClientMessageConflict
             | Self::ClientWriteConflict => ErrorKind::Conflict,
             Self::ResyncRequired(_) => ErrorKind::Gone,

@@ -11,6 +11,8 @@ pub mod users;
 pub mod conversations;
 pub mod messages;
 
+pub mod accounts;
+
 pub mod sync;
 
 pub mod events;

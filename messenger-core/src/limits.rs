@@ -57,6 +57,9 @@ pub struct Limits {
     pub pref_keys_per_user_max: u32,
     /// Length of what is kept under a key, in bytes of JSON. 4,096.
     pub pref_bytes_max: usize,
+    /// Messages that one step of erasing what somebody wrote takes: few, since senders wait for it.
+    /// 100.
+    pub erased_at_once_max: usize,
     /// Ids in one look-up of users. 100.
     pub batch_users_max: usize,
 
@@ -171,6 +174,7 @@ impl Default for Limits {
             prefs_per_user_max: 100,
             pref_keys_per_user_max: 1_000,
             pref_bytes_max: 4_096,
+            erased_at_once_max: 100,
             batch_users_max: 100,
             bootstrap_messages_per_conversation_max: 50,
             bootstrap_messages_max: 5_000,

@@ -16,6 +16,7 @@ impl MigrationTrait for Migration {
         } else {
             ("BLOB", "INTEGER", "INTEGER", "BLOB", "TEXT")
         };
+        let enumeration = if postgres { "smallint" } else { "INTEGER" };
         let no = if postgres { "false" } else { "0" };
         let added = [
             // The host's own facts about a message, as JSON.
@@ -59,6 +60,19 @@ impl MigrationTrait for Migration {
             writes.extra("WITHOUT ROWID, STRICT");
         }
         manager.create_table(writes.take()).await?;
+
+        // Accounts whose deletion is not finished, and how much of it was asked.
+        let mut erasures = Table::create();
+        erasures
+            .table("erasures")
+            .col(ColumnDef::new("user_id").custom(id).not_null())
+            .col(ColumnDef::new("scope").custom(enumeration).not_null())
+            .col(ColumnDef::new("created_at").custom(integer).not_null())
+            .primary_key(Index::create().col("user_id"));
+        if !postgres {
+            erasures.extra("STRICT");
+        }
+        manager.create_table(erasures.take()).await?;
 
         // Unread messages are counted by arithmetic, less the few that were deleted.
         manager

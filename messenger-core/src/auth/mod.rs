@@ -19,6 +19,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::actor::Actor;
+pub(crate) use self::operations::live_sessions;
 use self::operations::{ChangePassword, EndSessions, LogIn, LogOut, Refresh, Refreshed, Register};
 pub(crate) use self::password::Hasher;
 pub use self::password::Password;
@@ -322,6 +323,24 @@ impl<'a> Auth<'a> {
         let count = ended.len() as u64;
         self.engine.revocations().add(ended, crate::clock::now());
         Ok(count)
+    }
+
+    /// Insists on the actor's password, before something that can not be undone. An account without
+    /// one, whose host is its log-in, has nothing to show.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidCredentials`]: it is wrong.
+    /// - [`Error::Busy`]: too many passwords are being hashed; try again.
+    pub async fn confirm(&self, actor: &Actor, password: &str) -> Result<()> {
+        let account = queries::account_of(self.engine.store(), actor.user_id()).await?;
+        let Some(hash) = account.and_then(|row| row.password_hash) else {
+            return Ok(());
+        };
+        match self.engine.hasher().verify(password, Some(hash)).await? {
+            true => Ok(()),
+            false => Err(Error::InvalidCredentials),
+        }
     }
 
     /// Changes the actor's password, and ends all their other sessions.

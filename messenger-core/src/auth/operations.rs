@@ -60,7 +60,7 @@ fn insert_token(batch: &mut Batch, hash: &[u8], session: SessionId) {
 }
 
 /// The sessions of a user that are still good, the one unused for longest first.
-fn live_sessions(batch: &Batch, user: UserId) -> Vec<SessionId> {
+pub(crate) fn live_sessions(batch: &Batch, user: UserId) -> Vec<SessionId> {
     let now = batch.now().as_micros();
     let mut live: Vec<&session::Model> = batch
         .sessions
@@ -114,7 +114,8 @@ impl Operation for LogIn {
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<Begun> {
-        let user = batch.require_user(self.user_id)?;
+        let user = batch.require_user(self.user_id);
+        let user = user.map_err(|_| Error::InvalidCredentials)?;
         // The password may have changed since it was verified.
         if user.password_hash.as_ref() != Some(&self.password_hash) {
             return Err(Error::InvalidCredentials);

@@ -10,6 +10,7 @@ mod settings;
 pub use self::groups::{HistoryPolicy, NewGroup, Title};
 pub use self::markers::Markers;
 pub use self::membership::Membership;
+pub(crate) use self::operations::LeaveForGood;
 use self::operations::OpenDirect;
 pub use self::settings::{Settings, SettingsChange};
 use crate::auth::Actor;

@@ -27,12 +27,12 @@ impl Operation for OpenDirect {
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<ConversationId> {
+        if let Some(existing) = batch.find_direct(self.me, self.other) {
+            return Ok(existing.id.into());
+        }
         let people = [self.me, self.other];
         for user in people {
             batch.require_user(user)?;
-        }
-        if let Some(existing) = batch.find_direct(self.me, self.other) {
-            return Ok(existing.id.into());
         }
         batch.require_unblocked(self.me, self.other)?;
 
@@ -438,33 +438,82 @@ impl Operation for RemoveMember {
             member::State::Removed
         };
 
-        let position = batch.next_position();
-        let key = (self.conversation.as_uuid(), self.user.as_uuid());
-        if let Some(row) = batch.members.change(&key) {
-            row.state = state;
-            row.changed_pos = position.get();
+        take_out(batch, self.conversation, self.user, state, self.me);
+        Ok(())
+    }
+}
+
+/// Takes a member out of a group.
+fn take_out(
+    batch: &mut Batch,
+    conversation: ConversationId,
+    user: UserId,
+    state: member::State,
+    by: UserId,
+) {
+    let position = batch.next_position();
+    let key = (conversation.as_uuid(), user.as_uuid());
+    if let Some(row) = batch.members.change(&key) {
+        row.state = state;
+        row.changed_pos = position.get();
+    }
+    members_changed(batch, conversation, position, -1);
+    let refs = LogRefs {
+        conversation: Some(conversation),
+        user: Some(user),
+        actor: Some(by),
+        ..LogRefs::default()
+    };
+    batch.log(position, event::Kind::MemberRemoved, &refs);
+    let event = batch.event(
+        position,
+        EventKind::MemberRemoved {
+            conversation,
+            user,
+            by,
+        },
+    );
+    batch.announce(Change::Left {
+        conversation,
+        user,
+        event,
+    });
+}
+
+/// Takes somebody whose account was deleted out of a group, which its last owner leaves to an heir.
+pub(crate) struct LeaveForGood {
+    pub(crate) user: UserId,
+    pub(crate) conversation: ConversationId,
+    /// Who owns the group next, if it has no other owner.
+    pub(crate) heir: Option<UserId>,
+}
+
+impl Operation for LeaveForGood {
+    type Output = ();
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.membership(self.conversation, self.user);
+        needs.owners(self.conversation);
+        if let Some(heir) = self.heir {
+            needs.membership(self.conversation, heir);
         }
-        members_changed(batch, self.conversation, position, -1);
-        let refs = LogRefs {
-            conversation: Some(self.conversation),
-            user: Some(self.user),
-            actor: Some(self.me),
-            ..LogRefs::default()
+    }
+
+    fn apply(&self, batch: &mut Batch) -> Result<()> {
+        // Removed or deleted meanwhile: whoever has left is left alone.
+        let Ok(group) = Group::of(batch, self.conversation, self.user) else {
+            return Ok(());
         };
-        batch.log(position, event::Kind::MemberRemoved, &refs);
-        let event = batch.event(
-            position,
-            EventKind::MemberRemoved {
-                conversation: self.conversation,
-                user: self.user,
-                by: self.me,
-            },
-        );
-        batch.announce(Change::Left {
-            conversation: self.conversation,
-            user: self.user,
-            event,
-        });
+        let is_owner = group.role == member::Role::Owner;
+        if is_owner && group.member_count > 1 && batch.owners(self.conversation) == 1 {
+            let heir = self
+                .heir
+                .filter(|heir| *heir != self.user && role(batch, self.conversation, *heir).is_ok());
+            let heir = heir.ok_or(Error::LastOwner)?;
+            give_role(batch, self.conversation, heir, Role::Owner, self.user);
+        }
+        let state = member::State::Left;
+        take_out(batch, self.conversation, self.user, state, self.user);
         Ok(())
     }
 }
@@ -510,38 +559,49 @@ impl Operation for SetRole {
             return Err(Error::LastOwner);
         }
 
-        let position = batch.next_position();
-        let key = (self.conversation.as_uuid(), self.user.as_uuid());
-        if let Some(row) = batch.members.change(&key) {
-            row.role = after;
-            row.changed_pos = position.get();
-            row.self_pos = position.get();
-        }
-        members_changed(batch, self.conversation, position, 0);
-        let refs = LogRefs {
-            conversation: Some(self.conversation),
-            user: Some(self.user),
-            actor: Some(self.me),
-            bytes: vec![self.role.to_byte()],
-            ..LogRefs::default()
-        };
-        batch.log(position, event::Kind::RoleChanged, &refs);
-        let event = batch.event(
-            position,
-            EventKind::RoleChanged {
-                conversation: self.conversation,
-                user: self.user,
-                role: self.role,
-                by: self.me,
-            },
-        );
-        batch.announce(Change::InConversation {
-            conversation: self.conversation,
-            seq: None,
-            event,
-        });
+        give_role(batch, self.conversation, self.user, self.role, self.me);
         Ok(())
     }
+}
+
+/// Gives a member of a group another role.
+fn give_role(
+    batch: &mut Batch,
+    conversation: ConversationId,
+    user: UserId,
+    role: Role,
+    by: UserId,
+) {
+    let position = batch.next_position();
+    let key = (conversation.as_uuid(), user.as_uuid());
+    if let Some(row) = batch.members.change(&key) {
+        row.role = role.into();
+        row.changed_pos = position.get();
+        row.self_pos = position.get();
+    }
+    members_changed(batch, conversation, position, 0);
+    let refs = LogRefs {
+        conversation: Some(conversation),
+        user: Some(user),
+        actor: Some(by),
+        bytes: vec![role.to_byte()],
+        ..LogRefs::default()
+    };
+    batch.log(position, event::Kind::RoleChanged, &refs);
+    let event = batch.event(
+        position,
+        EventKind::RoleChanged {
+            conversation,
+            user,
+            role,
+            by,
+        },
+    );
+    batch.announce(Change::InConversation {
+        conversation,
+        seq: None,
+        event,
+    });
 }
 
 impl Repeatable for SetRole {

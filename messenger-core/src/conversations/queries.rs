@@ -94,6 +94,78 @@ pub(crate) async fn small(
     Ok(rows.iter().map(|row| row.conversation_id.into()).collect())
 }
 
+/// The groups to which a user belongs, ordered by id, after a key, up to `limit`.
+pub(crate) async fn groups_after(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    key: Uuid,
+    limit: u64,
+) -> Result<Vec<ConversationId>> {
+    let rows = joined_by(user)
+        .filter(conversation::Column::Kind.eq(conversation::Kind::Group))
+        .filter(member::Column::ConversationId.gt(key))
+        .order_by_asc(member::Column::ConversationId)
+        .limit(limit)
+        .all(db)
+        .await?;
+    Ok(rows.iter().map(|row| row.conversation_id.into()).collect())
+}
+
+/// Who is to own a group after somebody: another owner, else the admin who has been there for
+/// longest, else such a member; those whose accounts are deleted last of all.
+pub(crate) async fn heir(
+    db: &impl ConnectionTrait,
+    group: ConversationId,
+    after: UserId,
+) -> Result<Option<UserId>> {
+    let sql = "SELECT m.user_id FROM members AS m JOIN users AS u ON u.id = m.user_id \
+               WHERE m.conversation_id = ? AND m.user_id <> ? AND m.state = ? \
+               ORDER BY (u.deleted_at IS NOT NULL), m.role DESC, m.joined_pos, m.user_id LIMIT 1";
+    let values = [
+        group.as_uuid().into(),
+        after.as_uuid().into(),
+        member::State::Joined.to_value().into(),
+    ];
+    let row = db.query_one_raw(statement(db, sql, values)).await?;
+    let id: Option<Uuid> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+    Ok(id.map(UserId::from))
+}
+
+/// The conversations to which a user ever belonged, deleted ones too, with their last messages:
+/// ordered by id, after a key, up to `limit`.
+pub(crate) async fn ever_after(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    key: Uuid,
+    limit: u64,
+) -> Result<Vec<(ConversationId, Seq)>> {
+    let conversation = member::Entity::belongs_to(conversation::Entity)
+        .from(member::Column::ConversationId)
+        .to(conversation::Column::Id);
+    let rows: Vec<(Uuid, i64)> = member::Entity::find()
+        .select_only()
+        .column(member::Column::ConversationId)
+        .column(conversation::Column::LastSeq)
+        .join(JoinType::InnerJoin, conversation.into())
+        .filter(member::Column::UserId.eq(user.as_uuid()))
+        .filter(member::Column::ConversationId.gt(key))
+        .order_by_asc(member::Column::ConversationId)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let all = rows.into_iter();
+    Ok(all
+        .map(|(id, last)| (id.into(), Seq::stored(last)))
+        .collect())
+}
+
+/// The conversations to which a user ever belonged.
+pub(crate) async fn ever(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<ConversationId>> {
+    let all = ever_after(db, user, Uuid::nil(), i64::MAX.unsigned_abs()).await?;
+    Ok(all.into_iter().map(|(id, _)| id).collect())
+}
+
 /// The members of a conversation after one of them, ordered by id.
 pub(super) async fn members(
     db: &impl ConnectionTrait,

@@ -339,8 +339,14 @@ impl Task {
                 // Who knows whom is not kept here: profiles change seldom.
                 let small = self.limits.small_conversation_members_max;
                 let log = self.store.follow();
-                let shared = conversations::queries::small(&log, *user, small);
-                let shared = self.answered(shared).await?;
+                let shared = if is_deletion(event) {
+                    // Whoever has something of theirs is to forget their name.
+                    let ever = conversations::queries::ever(&log, *user);
+                    self.answered(ever).await?
+                } else {
+                    let shared = conversations::queries::small(&log, *user, small);
+                    self.answered(shared).await?
+                };
                 self.tell_acquaintances(*user, &shared, event);
             }
             self.deliver(change);
@@ -635,6 +641,11 @@ impl Task {
             }
         }
     }
+}
+
+/// Whether an event says that an account was deleted.
+fn is_deletion(event: &Event) -> bool {
+    matches!(&event.kind, super::EventKind::UserChanged { user } if user.deleted_at.is_some())
 }
 
 #[cfg(test)]

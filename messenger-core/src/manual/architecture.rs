@@ -137,6 +137,12 @@
 //! look like a hole. The writer remembers of a direct conversation in use that there is none, so it
 //! costs no look-up.
 //!
+//! **An account ends in one transaction, and what it leaves in many.** Log-in, sessions and profile go
+//! at once; groups are left and messages erased behind it, a hundred at a time through the same write
+//! path, so that nobody who writes waits for it. A row says what is still to do, and whichever engine
+//! opens the database goes on with it; each step does nothing where it was done. Its messages are
+//! found by walking through its conversations: an index by sender would cost every send.
+//!
 //! # Positions
 //!
 //! A position is contiguous within one incarnation of a database. Each incarnation starts a *fence*

@@ -21,7 +21,7 @@
 //!
 //! In this order:
 //!
-//! - **`users`**: the newer one replaces the older.
+//! - **`users`**: the newer one replaces the older. One with `deleted_at` has empty names.
 //! - **`removed_conversations`**: forget the conversation, unless the `membership_version` that is
 //!   known is not smaller than the removal's `version`: then it was joined again since.
 //! - **`conversations`**: `initial` voids everything that is known of it. Otherwise it replaces the

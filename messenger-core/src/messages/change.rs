@@ -78,6 +78,19 @@ impl Target {
         (message, actor, emoji.to_owned())
     }
 
+    /// Leaves a tombstone in the place of the message.
+    fn bury(&self, batch: &mut Batch, mut row: message::Model) {
+        if row.reactions.is_some() {
+            batch.erase_reactions(self.message);
+        }
+        row.content.clear();
+        row.deleted_at = Some(batch.now().as_micros());
+        row.reactions = None;
+        row.metadata = None;
+        row.mentions = None;
+        self.write(batch, row, What::Deleted);
+    }
+
     /// Stores another form of the message, and tells of it.
     fn write(&self, batch: &mut Batch, mut row: message::Model, what: What) {
         let position = batch.next_position();
@@ -202,21 +215,13 @@ impl Operation for Delete {
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<Option<Message>> {
-        let mut row = self.target.require(batch)?.clone();
+        let row = self.target.require(batch)?.clone();
         let is_sender = row.sender_id == self.target.actor.as_uuid();
         if !is_sender && !self.moderates(batch) {
             return Err(Error::Forbidden);
         }
         if row.deleted_at.is_none() {
-            if row.reactions.is_some() {
-                batch.erase_reactions(self.target.message);
-            }
-            row.content.clear();
-            row.deleted_at = Some(batch.now().as_micros());
-            row.reactions = None;
-            row.metadata = None;
-            row.mentions = None;
-            self.target.write(batch, row, What::Deleted);
+            self.target.bury(batch, row);
         }
         self.target.answer(batch)
     }
@@ -247,6 +252,85 @@ impl Repeatable for Delete {
         Ok(None)
     }
 }
+
+/// Erases what somebody wrote in a conversation, and how they reacted there, whether they belong to
+/// it or not.
+pub(crate) struct EraseOf {
+    pub(crate) user: UserId,
+    pub(crate) conversation: ConversationId,
+    /// Messages, and whether the person has sent them.
+    pub(crate) messages: Vec<(MessageId, bool)>,
+}
+
+impl Operation for EraseOf {
+    type Output = ();
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.membership(self.conversation, self.user);
+        for (message, _) in &self.messages {
+            needs.message(*message);
+            needs.reactions(*message, self.user);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.messages.len() * MESSAGE_BYTES
+    }
+
+    fn apply(&self, batch: &mut Batch) -> Result<()> {
+        for (message, is_sender) in &self.messages {
+            let target = Target {
+                actor: self.user,
+                conversation: self.conversation,
+                message: *message,
+            };
+            let row = batch.messages.get(&message.as_uuid());
+            let Some(row) = row.filter(|row| row.deleted_at.is_none()).cloned() else {
+                continue;
+            };
+            if *is_sender {
+                target.bury(batch, row);
+            } else {
+                target.take_back(batch, row);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    /// Takes every reaction of the actor back.
+    fn take_back(&self, batch: &mut Batch, mut row: message::Model) {
+        let (message, actor) = (self.message.as_uuid(), self.actor.as_uuid());
+        let mine = batch.reactions.rows();
+        let mine = mine.filter(|row| row.message_id == message && row.user_id == actor);
+        let mut mine: Vec<String> = mine.map(|row| row.emoji.clone()).collect();
+        mine.sort_unstable();
+        for emoji in mine {
+            batch.reactions.remove(&self.key(&emoji));
+            row.reactions = without(row.reactions.as_deref(), &emoji);
+            let change = ReactionChange {
+                user_id: self.actor,
+                emoji,
+                added: false,
+            };
+            self.write(batch, row.clone(), What::Reaction(change));
+        }
+    }
+}
+
+/// The column for counts with one reaction less.
+fn without(counts: Option<&str>, emoji: &str) -> Option<String> {
+    let mut counts = counts_of(counts);
+    if let Some(count) = counts.get_mut(emoji) {
+        *count = count.saturating_sub(1);
+    }
+    counts.retain(|_, count| *count > 0);
+    counted(&counts)
+}
+
+/// About what a message that is erased takes in a transaction.
+const MESSAGE_BYTES: usize = 512;
 
 /// Whether a reaction is to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use self::body::preview;
 pub use self::body::{ClientMessageId, MessageBody, Metadata, Reaction};
+pub(crate) use self::change::EraseOf;
 use self::change::{Delete, Edit, React, Target, Turn};
 use self::send::Send;
 use crate::auth::Actor;

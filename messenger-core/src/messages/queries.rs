@@ -13,7 +13,7 @@ use super::{Between, History, Message, Reacted, Reaction};
 use crate::clock::Timestamp;
 use crate::conversations::{self, Membership};
 use crate::error::{Error, Result};
-use crate::ids::{MessageId, UserId};
+use crate::ids::{ConversationId, MessageId, UserId};
 use crate::store::entity::{message, reaction};
 use crate::store::windows::{self, Window};
 use crate::store::{IDS_PER_STATEMENT, fence, statement};
@@ -99,6 +99,48 @@ pub(super) async fn reactions_after(
         created_at: Timestamp::from_micros(row.created_at),
     });
     Ok(reacted.collect())
+}
+
+/// A stretch of a conversation, without its beginning and with its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) conversation: ConversationId,
+    pub(crate) after: i64,
+    pub(crate) upto: i64,
+}
+
+/// The messages of a stretch that a user has sent, and those of others to which they react; of
+/// deleted ones nothing is left.
+pub(crate) async fn traces(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    place: Place,
+) -> Result<(Vec<MessageId>, Vec<MessageId>)> {
+    let within = "m.conversation_id = ? AND m.seq > ? AND m.seq <= ? AND m.deleted_at IS NULL";
+    let sent =
+        format!("SELECT m.id FROM messages AS m WHERE {within} AND m.sender_id = ? ORDER BY m.seq");
+    let reacted = format!(
+        "SELECT m.id FROM messages AS m WHERE {within} AND m.sender_id <> ? \
+         AND m.reactions IS NOT NULL AND EXISTS (SELECT 1 FROM reactions AS r \
+         WHERE r.message_id = m.id AND r.user_id = ?) ORDER BY m.seq"
+    );
+    let me: Value = user.as_uuid().into();
+    let values: Vec<Value> = vec![
+        place.conversation.as_uuid().into(),
+        place.after.into(),
+        place.upto.into(),
+        me.clone(),
+    ];
+    let mut found = Vec::with_capacity(2);
+    for (sql, more) in [(sent, None), (reacted, Some(me))] {
+        let values = values.iter().cloned().chain(more);
+        let rows = db.query_all_raw(statement(db, &sql, values)).await?;
+        let ids = rows.iter().map(|row| row.try_get_by_index::<Uuid>(0));
+        let ids: Vec<Uuid> = ids.collect::<Result<_, _>>()?;
+        found.push(ids.into_iter().map(MessageId::from).collect());
+    }
+    let reacted = found.pop().unwrap_or_default();
+    Ok((found.pop().unwrap_or_default(), reacted))
 }
 
 /// Marks the reactions of messages that are a user's own.

@@ -40,6 +40,8 @@ pub struct User {
     pub display_name: DisplayName,
     /// When they were registered.
     pub created_at: Timestamp,
+    /// When their account was deleted; then their names are empty.
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// A user whom the host knows by its own log-in.
@@ -70,6 +72,10 @@ impl<'a> Users<'a> {
             once: id.into(),
             ..self
         }
+    }
+
+    pub(crate) fn engine(&self) -> &MessengerEngine {
+        self.engine
     }
 
     async fn write_once<O: Repeatable>(&self, operation: O, actor: &Actor) -> Result<O::Output> {
@@ -131,7 +137,9 @@ impl<'a> Users<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::UsernameTaken`](crate::Error::UsernameTaken): somebody else has the username.
+    /// - [`Error::UsernameTaken`](crate::Error::UsernameTaken): somebody else has or had the username.
+    /// - [`Error::UserDeleted`](crate::Error::UserDeleted): the account was deleted; make another
+    ///   with another id.
     ///
     /// # Cancel safety
     ///
@@ -182,6 +190,7 @@ impl From<&user::Model> for User {
             username: Username::stored(&row.username, &row.username_key),
             display_name: DisplayName::stored(&row.display_name),
             created_at: Timestamp::from_micros(row.created_at),
+            deleted_at: row.deleted_at.map(Timestamp::from_micros),
         }
     }
 }

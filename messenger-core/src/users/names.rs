@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 use crate::error::Invalid;
 
 /// A name to log in with: 3 to 32 of `A-Z a-z 0-9 _ . -`, unique whatever the capitals.
@@ -41,6 +43,14 @@ impl Username {
             return Err(Invalid::new("username", "must be 3 to 32 characters"));
         }
         Ok(Self::stored(text, &text.to_ascii_lowercase()))
+    }
+
+    /// What is kept of the folded username of a deleted account: enough to give it to nobody else,
+    /// and no username itself.
+    pub(crate) fn reserved(key: &str) -> String {
+        let digest = Sha256::digest(key.as_bytes());
+        let hex = digest.iter().map(|byte| format!("{byte:02x}"));
+        format!("deleted:{}", hex.collect::<String>())
     }
 
     pub(crate) fn stored(text: &str, key: &str) -> Self {

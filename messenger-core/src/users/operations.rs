@@ -23,6 +23,10 @@ impl Operation for EnsureUser {
             username,
             display_name,
         } = &self.0;
+        let row = batch.users.get(&id.as_uuid());
+        if row.is_some_and(|row| row.deleted_at.is_some()) {
+            return Err(Error::UserDeleted);
+        }
         let holder = batch.find_username(username.key());
         if holder.is_some_and(|holder| holder != *id) {
             return Err(Error::UsernameTaken);

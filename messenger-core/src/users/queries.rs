@@ -11,7 +11,7 @@ use super::{Block, Blocked, Pref, User};
 use crate::auth::Actor;
 use crate::error::{Error, Result};
 use crate::ids::{Position, UserId};
-use crate::store::entity::{block, conversation, member, pref, user};
+use crate::store::entity::{block, conversation, erasure, member, pref, user};
 use crate::store::{IDS_PER_STATEMENT, Store, statement};
 
 /// One user, who must exist.
@@ -40,6 +40,7 @@ pub(super) async fn search(
     let folded = query.to_lowercase();
     let rows = user::Entity::find()
         .filter(user::Column::Id.ne(actor.user_id().as_uuid()))
+        .filter(user::Column::DeletedAt.is_null())
         .filter(
             Condition::any()
                 .add(contains(user::Column::UsernameKey, folded.clone()))
@@ -108,7 +109,8 @@ pub(crate) async fn by_ids(
 }
 
 /// People whose profiles have changed after a position and who share a small conversation with a
-/// user, and the user: ordered by id, after a key, up to `limit`.
+/// user, people whose accounts were deleted and who ever were in a conversation of the user, and the
+/// user: ordered by id, after a key, up to `limit`.
 pub(crate) async fn changed(
     db: &impl ConnectionTrait,
     user: UserId,
@@ -131,7 +133,8 @@ pub(crate) async fn changed(
          CROSS JOIN members AS mine CROSS JOIN conversations AS c \
          WHERE mine.conversation_id = theirs.conversation_id \
          AND c.id = theirs.conversation_id AND mine.user_id = ? AND mine.state = ? AND theirs.user_id = u.id \
-         AND theirs.state = ? AND c.state = ? AND c.member_count <= ?)) \
+         AND c.state = ? AND (u.deleted_at IS NOT NULL \
+         OR (theirs.state = ? AND c.member_count <= ?)))) \
          ORDER BY {by_position}u.id LIMIT ?",
         columns.join(", ")
     );
@@ -143,8 +146,8 @@ pub(crate) async fn changed(
         me.clone(),
         me,
         joined.clone(),
-        joined,
         conversation::State::Open.to_value().into(),
+        joined,
         i64::from(small_members_max).into(),
         i64::try_from(limit).unwrap_or(i64::MAX).into(),
     ];
@@ -246,4 +249,52 @@ pub(crate) async fn prefs_changed(
         .all(db)
         .await?;
     Ok(rows.into_iter().map(Pref::from).collect())
+}
+
+/// Deletions of accounts that are not finished, up to `limit`.
+pub(crate) async fn erasures(db: &impl ConnectionTrait, limit: u64) -> Result<Vec<erasure::Model>> {
+    let rows = erasure::Entity::find()
+        .order_by_asc(erasure::Column::UserId)
+        .limit(limit)
+        .all(db)
+        .await?;
+    Ok(rows)
+}
+
+/// Whom a user has blocked, up to `limit`.
+pub(crate) async fn blocked_ids(
+    db: &impl ConnectionTrait,
+    owner: UserId,
+    limit: u64,
+) -> Result<Vec<Uuid>> {
+    let ids = block::Entity::find()
+        .select_only()
+        .column(block::Column::BlockedId)
+        .filter(block::Column::OwnerId.eq(owner.as_uuid()))
+        .filter(block::Column::State.eq(block::State::Set))
+        .order_by_asc(block::Column::BlockedId)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(ids)
+}
+
+/// Under which keys a user keeps something, up to `limit`.
+pub(crate) async fn pref_keys(
+    db: &impl ConnectionTrait,
+    owner: UserId,
+    limit: u64,
+) -> Result<Vec<String>> {
+    let keys = pref::Entity::find()
+        .select_only()
+        .column(pref::Column::Key)
+        .filter(pref::Column::OwnerId.eq(owner.as_uuid()))
+        .filter(pref::Column::State.eq(pref::State::Set))
+        .order_by_asc(pref::Column::Key)
+        .limit(limit)
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(keys)
 }

@@ -15,9 +15,10 @@ use crate::events::{Change, Event, EventKind};
 use crate::ids::{ConversationId, MessageId, Position, SessionId, UserId};
 use crate::store::SHARD;
 use crate::store::entity::{
-    block, client_write, conversation, event, member, message, pref, reaction, refresh_token,
-    session, user,
+    block, client_write, conversation, erasure, event, member, message, pref, reaction,
+    refresh_token, session, user,
 };
+use crate::users::Username;
 
 /// Rows in memory, the transaction's time and the positions that it gives out.
 ///
@@ -49,6 +50,8 @@ pub(crate) struct Batch {
     pub(crate) reactions: Table<(Uuid, Uuid, String), reaction::Model>,
     /// Messages that lose all their reactions.
     pub(super) erased: Vec<Uuid>,
+    /// Deletions of accounts that are not finished.
+    pub(crate) erasures: Table<Uuid, erasure::Model>,
     /// By the client's id and the actor.
     pub(super) client_writes: Table<(String, Uuid), client_write::Model>,
     /// By the client's id and the sender.
@@ -81,6 +84,7 @@ impl Batch {
             messages: Table::default(),
             reactions: Table::default(),
             erased: Vec::new(),
+            erasures: Table::default(),
             client_writes: Table::default(),
             sent: HashMap::new(),
             deleted_after: HashMap::new(),
@@ -137,6 +141,7 @@ impl Batch {
         self.messages.clear();
         self.reactions.clear();
         self.erased.clear();
+        self.erasures.clear();
         self.client_writes.clear();
         self.sent.clear();
         self.deleted_after.clear();
@@ -192,14 +197,24 @@ impl Batch {
         Event::id_at(self.deployment, position)
     }
 
-    /// The user, who must exist.
+    /// The user, who must exist and whose account must not be deleted.
     pub(crate) fn require_user(&self, id: UserId) -> Result<&user::Model> {
-        self.users.get(&id.as_uuid()).ok_or(Error::UserNotFound)
+        let row = self.users.get(&id.as_uuid());
+        row.filter(|row| row.deleted_at.is_none())
+            .ok_or(Error::UserNotFound)
     }
 
-    /// The user who has this folded username.
+    /// The user who has this folded username, or had it until their account was deleted.
     pub(crate) fn find_username(&self, key: &str) -> Option<UserId> {
-        self.usernames.get(key).copied().map(UserId::from)
+        let reserved = || self.usernames.get(&Username::reserved(key));
+        let holder = self.usernames.get(key).or_else(reserved);
+        holder.copied().map(UserId::from)
+    }
+
+    /// Notes that a user has another folded username.
+    pub(crate) fn move_username(&mut self, user: Uuid, from: &str, to: &str) {
+        self.usernames.remove(from);
+        self.usernames.insert(to.to_owned(), user);
     }
 
     /// Adds a user.
@@ -242,13 +257,18 @@ impl Batch {
         Ok(())
     }
 
-    /// Insists that a member may say something in a conversation: in a direct one, that neither has
-    /// blocked the other. The operation must have named it as [`Needs::peer`](super::Needs::peer).
+    /// Insists that a member may say something in a conversation: that neither account is
+    /// deleted, and in a direct one that neither has blocked the other. The operation must have named it as [`Needs::peer`](super::Needs::peer).
     pub(crate) fn require_peer(&self, conversation: ConversationId, user: UserId) -> Result<()> {
+        self.require_user(user)?;
         let row = self.conversations.get(&conversation.as_uuid());
         let key = row.and_then(|row| row.direct_key.as_deref());
         match key.and_then(|key| beside(key, user.as_uuid())) {
-            Some(other) => self.require_unblocked(user, other.into()),
+            Some(other) => {
+                self.require_user(other.into())
+                    .map_err(|_| Error::UserDeleted)?;
+                self.require_unblocked(user, other.into())
+            }
             None => Ok(()),
         }
     }

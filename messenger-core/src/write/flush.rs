@@ -7,12 +7,14 @@ use super::batch::Batch;
 use super::table::Touched;
 use crate::store::SHARD;
 use crate::store::entity::{
-    block, client_write, conversation, event, head, member, message, pref, reaction, refresh_token,
-    session, user,
+    block, client_write, conversation, erasure, event, head, member, message, pref, reaction,
+    refresh_token, session, user,
 };
 use crate::store::rows::{Rows, Shape};
 
 const USERS: Shape<user::Entity> = Shape::by("update users", &[user::Column::Id]).set(&[
+    user::Column::Username,
+    user::Column::UsernameKey,
     user::Column::DisplayName,
     user::Column::DisplayNameKey,
     user::Column::PasswordHash,
@@ -30,6 +32,8 @@ const PREFS: Shape<pref::Entity> =
         pref::Column::State,
         pref::Column::ChangedPos,
     ]);
+const ERASURES: Shape<erasure::Entity> =
+    Shape::by("update erasures", &[erasure::Column::UserId]).set(&[erasure::Column::Scope]);
 const SESSIONS: Shape<session::Entity> =
     Shape::by("update sessions", &[session::Column::Id]).set(&[
         session::Column::LastUsedAt,
@@ -113,6 +117,8 @@ const REACTIONS: Shape<reaction::Entity> = Shape::by(
 );
 const REACTIONS_OF: Shape<reaction::Entity> =
     Shape::by("erase reactions", &[reaction::Column::MessageId]);
+const ERASURES_DONE: Shape<erasure::Entity> =
+    Shape::by("delete erasures", &[erasure::Column::UserId]);
 const HEAD: Shape<head::Entity> =
     Shape::by("update head", &[head::Column::Shard]).set(&[head::Column::Pos]);
 
@@ -136,6 +142,14 @@ pub(super) async fn flush(
     rows.insert::<pref::Entity>(db, "insert prefs", &new)
         .await?;
     rows.update(db, &PREFS, &changed).await?;
+
+    let Touched {
+        new, changed, gone, ..
+    } = batch.erasures.touched();
+    rows.insert::<erasure::Entity>(db, "insert erasures", &new)
+        .await?;
+    rows.update(db, &ERASURES, &changed).await?;
+    rows.delete(db, &ERASURES_DONE, &gone).await?;
 
     let Touched { new, changed, .. } = batch.sessions.touched();
     rows.insert::<session::Entity>(db, "insert sessions", &new)

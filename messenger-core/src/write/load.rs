@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::batch::{Batch, Kept};
 use super::needs::{Needs, beside, direct_key};
 use crate::store::entity::{
-    block, client_write, conversation, member, message, pref, reaction, refresh_token, session,
-    user,
+    block, client_write, conversation, erasure, member, message, pref, reaction, refresh_token,
+    session, user,
 };
 use crate::store::rows::{Rows, Shape};
 
@@ -67,6 +67,7 @@ const REACTIONS: Shape<reaction::Entity> = Shape::by(
     "load reactions",
     &[reaction::Column::MessageId, reaction::Column::UserId],
 );
+const ERASURES: Shape<erasure::Entity> = Shape::by("load erasures", &[erasure::Column::UserId]);
 const CLIENT_WRITES: Shape<client_write::Entity> = Shape::by(
     "load client writes",
     &[
@@ -213,6 +214,10 @@ pub(super) async fn load(
         );
         batch.reactions.loaded(key, reaction);
     }
+    let erasures = needs.erasures.iter().map(|id| vec![(*id).into()]);
+    for erasure in rows.load(db, &ERASURES, &keys(erasures)).await? {
+        batch.erasures.loaded(erasure.user_id, erasure);
+    }
     let writes = needs.client_writes.iter();
     let writes = writes.map(|(client_id, actor)| vec![client_id.as_str().into(), (*actor).into()]);
     for write in rows.load(db, &CLIENT_WRITES, &keys(writes)).await? {
@@ -232,6 +237,7 @@ async fn load_own(
 ) -> Result<(), DbErr> {
     let mut others = HashSet::new();
     for (conversation, user) in &needs.peers {
+        others.insert(*user);
         let row = batch.conversations.get(conversation);
         let key = row.and_then(|row| row.direct_key.as_deref());
         if let Some(other) = key.and_then(|key| beside(key, *user)) {

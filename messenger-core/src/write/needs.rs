@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use crate::ids::{ConversationId, MessageId, Seq, UserId};
+use crate::users::Username;
 
 /// Keys of rows, gathered from every operation of a batch.
 #[derive(Debug, Default)]
@@ -28,6 +29,7 @@ pub(crate) struct Needs {
     pub(super) sent: HashSet<(String, Uuid)>,
     pub(super) messages: HashSet<Uuid>,
     pub(super) reactions: HashSet<(Uuid, Uuid)>,
+    pub(super) erasures: HashSet<Uuid>,
     pub(super) client_writes: HashSet<(String, Uuid)>,
 }
 
@@ -36,9 +38,10 @@ impl Needs {
         self.users.insert(id.as_uuid());
     }
 
-    /// The user who has this folded username, if any.
+    /// The user who has this folded username, or had it until their account was deleted, if any.
     pub(crate) fn username(&mut self, key: &str) {
         self.usernames.insert(key.to_owned());
+        self.usernames.insert(Username::reserved(key));
     }
 
     /// Every session of a user that has not been revoked.
@@ -120,6 +123,11 @@ impl Needs {
     /// All reactions of a user to a message.
     pub(crate) fn reactions(&mut self, message: MessageId, user: UserId) {
         self.reactions.insert((message.as_uuid(), user.as_uuid()));
+    }
+
+    /// What is still to be done of the deletion of an account.
+    pub(crate) fn erasure(&mut self, user: UserId) {
+        self.erasures.insert(user.as_uuid());
     }
 
     /// The write that an actor has made under a client id, if any.

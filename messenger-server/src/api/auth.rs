@@ -191,7 +191,7 @@ impl Auth {
 /// One request out of those that a client address may make on a path, taken before anything else
 /// is looked at.
 #[derive(Debug)]
-struct Quota;
+pub(crate) struct Quota;
 
 /// The limit on requests that guess passwords or tokens, and whose word on addresses it takes.
 #[derive(Debug)]

@@ -59,6 +59,7 @@ pub(crate) const KNOWN_CODES: &[&str] = &[
     "storage_full",
     "unsupported_media_type",
     "upgrade_required",
+    "user_deleted",
     "user_not_found",
     "username_taken",
     "validation_error",

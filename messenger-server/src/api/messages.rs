@@ -395,7 +395,8 @@ failures! {
     403: "`blocked`: one of the two people has blocked the other",
     404: "`conversation_not_found`, `message_not_found` (what it answers) or `member_not_found` \
           (whom it names)",
-    409: "`client_message_conflict`: the id was used in another conversation"
+    409: "`client_message_conflict`: the id was used in another conversation; or `user_deleted`: \
+          the account of the other person was"
 }
 failures! {
     /// How reading one message can fail.
@@ -412,7 +413,8 @@ failures! {
     EditFailure: CALLER, BODY, WRITE;
     403: "`forbidden`: somebody else has sent it; or `blocked`",
     404: "`conversation_not_found` or `message_not_found`",
-    409: "`message_deleted`, or `client_write_conflict`: the key was used for something else"
+    409: "`message_deleted`, `user_deleted`, or `client_write_conflict`: the key was used for \
+          something else"
 }
 failures! {
     /// How deleting can fail.
@@ -426,7 +428,8 @@ failures! {
     ReactFailure: CALLER, INPUT, WRITE;
     403: "`blocked`: one of the two people has blocked the other",
     404: "`conversation_not_found` or `message_not_found`",
-    409: "`message_deleted`, or `client_write_conflict`: the key was used for something else"
+    409: "`message_deleted`, `user_deleted`, or `client_write_conflict`: the key was used for \
+          something else"
 }
 
 /// A message that is stored now, or was before.

@@ -3,11 +3,13 @@
 //! | route | what |
 //! |---|---|
 //! | `GET /users/me` | the caller |
+//! | `DELETE /users/me` | the end of the account |
 //! | `GET /users/search` | people by a part of their names |
 //! | `POST /users/batch` | people by their ids |
 
 use std::collections::BTreeSet;
 
+use messenger_core::accounts::Erase;
 use messenger_core::users::User;
 use messenger_core::{Error as EngineError, MessengerEngine, UserId};
 use poem::web::Data;
@@ -18,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::Tag;
-use crate::api::auth::CallerFailure;
+use crate::api::auth::{CallerFailure, Done, Quota};
 use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::envelope::{Answer, Failure, Fault, failures};
@@ -41,6 +43,29 @@ impl Users {
     ) -> Result<Answer<UserPublic>, CallerFailure> {
         let me = engine.users().me(&actor).await?;
         Ok(Answer(me.into()))
+    }
+
+    /// Delete my account
+    ///
+    /// Ends every session and empties the profile, at once and for good; the username is given to
+    /// nobody else. Soon after, the caller leaves all groups (a last owner leaves it to the oldest
+    /// admin, else to the oldest member), and with `erase` as `messages` all that the caller wrote
+    /// becomes tombstones. Direct conversations stay readable for the others, who can not send
+    /// there any more (409 `user_deleted`).
+    #[oai(path = "/me", method = "delete", operation_id = "deleteMe")]
+    async fn delete(
+        &self,
+        _quota: Quota,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        body: ApiJson<DeleteRequest>,
+    ) -> Result<Answer<Done>, DeleteFailure> {
+        let erase = body.0.erase.as_deref().unwrap_or("nothing");
+        let erase = Erase::parse(erase)?;
+        let password = body.0.password.unwrap_or_default();
+        engine.auth().confirm(&actor, &password).await?;
+        engine.users().delete_me(&actor, erase).await?;
+        Ok(Answer(Done::OK))
     }
 
     /// Search people
@@ -106,6 +131,11 @@ fn twenty() -> Whole<1, 50> {
 }
 
 failures! {
+    /// How deleting the account can fail.
+    DeleteFailure: BODY, QUOTA, WRITE;
+    401: "`not_authenticated`, `invalid_token`, or `invalid_credentials` for the password"
+}
+failures! {
     /// How a search can fail.
     SearchFailure: CALLER, INPUT;
 }
@@ -116,6 +146,7 @@ failures! {
 
 /// A person, as everybody may see them.
 #[derive(Clone, Debug, Object, Serialize)]
+#[oai(skip_serializing_if_is_none)]
 pub(crate) struct UserPublic {
     /// The id.
     id: Uuid,
@@ -125,6 +156,9 @@ pub(crate) struct UserPublic {
     display_name: String,
     /// When the account was made.
     created_at: Time,
+    /// When the account was deleted, if it was; then the names are empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Time>,
 }
 
 impl From<User> for UserPublic {
@@ -140,6 +174,7 @@ impl From<&User> for UserPublic {
             username: user.username.as_str().to_owned(),
             display_name: user.display_name.as_str().to_owned(),
             created_at: user.created_at.into(),
+            deleted_at: user.deleted_at.map(Time),
         }
     }
 }
@@ -155,6 +190,26 @@ impl From<Vec<User>> for UserList {
     fn from(users: Vec<User>) -> Self {
         let users = users.iter().map(UserPublic::from).collect();
         Self { users }
+    }
+}
+
+/// How to end an account.
+#[derive(Object, Deserialize)]
+#[oai(example)]
+pub(crate) struct DeleteRequest {
+    /// The password, if the account has one.
+    #[oai(validator(max_length = 128))]
+    password: Option<String>,
+    /// What else goes: `nothing`, which is the default, or `messages`.
+    erase: Option<String>,
+}
+
+impl Example for DeleteRequest {
+    fn example() -> Self {
+        Self {
+            password: Some("correct horse battery staple".to_owned()),
+            erase: Some("messages".to_owned()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod auth;
 mod bounds;
 mod conversations;
+mod deletions;
 mod envelope;
 mod faults;
 mod groups;

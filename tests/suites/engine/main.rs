@@ -13,6 +13,7 @@ mod world;
 mod accounts;
 mod cancellation;
 mod crashes;
+mod deletions;
 mod groups;
 mod hosts;
 mod limits;

@@ -10,6 +10,7 @@
 pub mod block;
 pub mod client_write;
 pub mod conversation;
+pub mod erasure;
 pub mod event;
 pub mod fence;
 pub mod head;
