@@ -1,6 +1,8 @@
-//! What concerns a whole account, across the domains: its end. The calls are of
+//! What concerns a whole account, across the domains: its end, and taking it along. The calls are of
 //! [`Users`](crate::users::Users).
 
 pub(crate) mod erase;
+mod export;
 
 pub use self::erase::Erase;
+pub use self::export::Export;

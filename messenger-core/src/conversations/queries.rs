@@ -160,6 +160,30 @@ pub(crate) async fn ever_after(
         .collect())
 }
 
+/// The conversations to which a user ever belonged, with the user's side of them: ordered by id,
+/// after a key, up to `limit`.
+pub(crate) async fn own_after(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    key: Uuid,
+    limit: u64,
+) -> Result<Vec<(member::Model, conversation::Model)>> {
+    let conversation = member::Entity::belongs_to(conversation::Entity)
+        .from(member::Column::ConversationId)
+        .to(conversation::Column::Id);
+    let rows = member::Entity::find()
+        .join(JoinType::InnerJoin, conversation.into())
+        .filter(member::Column::UserId.eq(user.as_uuid()))
+        .filter(member::Column::ConversationId.gt(key))
+        .select_also(conversation::Entity)
+        .order_by_asc(member::Column::ConversationId)
+        .limit(limit)
+        .all(db)
+        .await?;
+    let rows = rows.into_iter();
+    Ok(rows.filter_map(|(own, row)| Some((own, row?))).collect())
+}
+
 /// The conversations to which a user ever belonged.
 pub(crate) async fn ever(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<ConversationId>> {
     let all = ever_after(db, user, Uuid::nil(), i64::MAX.unsigned_abs()).await?;

@@ -143,6 +143,54 @@ pub(crate) async fn traces(
     Ok((found.pop().unwrap_or_default(), reacted))
 }
 
+/// The messages of a stretch that a user has sent, ascending.
+pub(crate) async fn sent_by(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    place: Place,
+) -> Result<Vec<Message>> {
+    let rows = message::Entity::find()
+        .filter(message::Column::ConversationId.eq(place.conversation.as_uuid()))
+        .filter(message::Column::Seq.gt(place.after))
+        .filter(message::Column::Seq.lte(place.upto))
+        .filter(message::Column::SenderId.eq(user.as_uuid()))
+        .order_by_asc(message::Column::Seq)
+        .all(db)
+        .await?;
+    Ok(rows.into_iter().map(Message::from).collect())
+}
+
+/// The reactions of a user to messages of a stretch, in the order of these.
+pub(crate) async fn reacted_by(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    place: Place,
+) -> Result<Vec<(MessageId, Reacted)>> {
+    let sql = "SELECT r.message_id, r.user_id, r.emoji, r.created_at FROM messages AS m \
+               JOIN reactions AS r ON r.message_id = m.id AND r.user_id = ? \
+               WHERE m.conversation_id = ? AND m.seq > ? AND m.seq <= ? \
+               AND m.reactions IS NOT NULL ORDER BY m.seq, r.emoji";
+    let values: [Value; 4] = [
+        user.as_uuid().into(),
+        place.conversation.as_uuid().into(),
+        place.after.into(),
+        place.upto.into(),
+    ];
+    let rows = reaction::Entity::find()
+        .from_raw_sql(statement(db, sql, values))
+        .all(db)
+        .await?;
+    let reacted = rows.into_iter().map(|row| {
+        let reacted = Reacted {
+            user_id: row.user_id.into(),
+            emoji: row.emoji,
+            created_at: Timestamp::from_micros(row.created_at),
+        };
+        (row.message_id.into(), reacted)
+    });
+    Ok(reacted.collect())
+}
+
 /// Marks the reactions of messages that are a user's own.
 pub(crate) async fn mark_mine(
     db: &impl ConnectionTrait,

@@ -2,6 +2,7 @@
 //!
 //! | route | what |
 //! |---|---|
+//! | `GET /users/me/export` | all that the account has |
 //! | `GET /users/me/prefs` | what the caller keeps by keys |
 //! | `PUT /users/me/prefs/{key}` | keep something |
 //! | `DELETE /users/me/prefs/{key}` | forget it |
@@ -9,13 +10,22 @@
 //! | `PUT /users/me/blocks/{user_id}` | block somebody |
 //! | `DELETE /users/me/blocks/{user_id}` | lift it |
 
+use std::io;
+
+use futures_util::StreamExt;
+use messenger_core::accounts::Export;
 use messenger_core::sync::OwnChanges;
 use messenger_core::users::{self, Blocked, PrefKey, PrefValue};
 use messenger_core::{Error as EngineError, MessengerEngine, UserId};
+use poem::http::{HeaderValue, header};
 use poem::web::Data;
+use poem::{Body, IntoResponse, Response};
 use poem_openapi::param::{Path, Query};
+use poem_openapi::registry::{
+    MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
+};
 use poem_openapi::types::Example;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -35,6 +45,22 @@ pub(crate) struct Own;
 
 #[OpenApi(prefix_path = "/users/me", tag = "Tag::Users")]
 impl Own {
+    /// Take my data along
+    ///
+    /// Returns all that the account has, one JSON object a line, each with a `type`: `profile`,
+    /// `pref`, `block`, `session`, `conversation` (with the caller's `membership`), `message` and
+    /// `reaction`. What others wrote is not in it. An answer that breaks off is not whole: ask again.
+    #[oai(path = "/export", method = "get", operation_id = "exportMe")]
+    async fn export(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+    ) -> Result<Lines, CallerFailure> {
+        // Whoever is not there is told in an answer, and not in the middle of one.
+        engine.users().me(&actor).await?;
+        Ok(Lines(engine.users().export(&actor)))
+    }
+
     /// What I keep
     ///
     /// Returns all that the caller keeps by keys, ordered by key. It is the same on all devices,
@@ -206,6 +232,44 @@ failures! {
     /// How lifting a block can fail.
     UnblockFailure: CALLER, INPUT, WRITE;
     409: "`client_write_conflict`: the id was used for another write"
+}
+
+/// Lines of JSON, sent as they are made.
+#[derive(Debug)]
+struct Lines(Export);
+
+/// The content type of lines of JSON.
+const LINES: &str = "application/x-ndjson";
+
+impl IntoResponse for Lines {
+    fn into_response(self) -> Response {
+        let lines = self.0.map(|line| match line {
+            Ok(line) => Ok(line + "\n"),
+            Err(error) => Err(io::Error::other(error)),
+        });
+        Response::builder()
+            .header(header::CONTENT_TYPE, HeaderValue::from_static(LINES))
+            .body(Body::from_bytes_stream(lines))
+    }
+}
+
+impl ApiResponse for Lines {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "One JSON object a line.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: LINES,
+                    schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
+                }],
+                headers: Vec::new(),
+            }],
+        }
+    }
+
+    fn register(_registry: &mut Registry) {}
 }
 
 /// What to keep under a key.

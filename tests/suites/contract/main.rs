@@ -8,6 +8,7 @@ mod bounds;
 mod conversations;
 mod deletions;
 mod envelope;
+mod exports;
 mod faults;
 mod groups;
 mod health;

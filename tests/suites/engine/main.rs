@@ -14,6 +14,7 @@ mod accounts;
 mod cancellation;
 mod crashes;
 mod deletions;
+mod exports;
 mod groups;
 mod hosts;
 mod limits;
