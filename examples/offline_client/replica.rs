@@ -34,6 +34,11 @@ const SCHEMA: &str = "
         conversation_id TEXT, user_id TEXT, version INTEGER, row TEXT,
         PRIMARY KEY (conversation_id, user_id)
     ) STRICT;
+    -- What is only the person's: settings by key, people blocked by id.
+    CREATE TABLE IF NOT EXISTS own (
+        kind TEXT, key TEXT, version INTEGER, row TEXT, generation INTEGER,
+        PRIMARY KEY (kind, key)
+    ) STRICT;
     -- Messages that are there and not here for certain, both ends included.
     CREATE TABLE IF NOT EXISTS holes (
         conversation_id TEXT, from_seq INTEGER, to_seq INTEGER, as_of INTEGER,
@@ -308,6 +313,28 @@ impl Replica {
         Ok(row.as_deref().map(parsed))
     }
 
+    /// Whom the person has blocked, by id.
+    #[allow(
+        dead_code,
+        reason = "an app with more screens shows it; the tests compare it"
+    )]
+    pub(crate) async fn blocks(&mut self) -> sqlx::Result<Vec<Value>> {
+        let sql = "SELECT row FROM own WHERE kind = 'block' AND row ->> 'blocked' ORDER BY key";
+        let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut self.db).await?;
+        Ok(rows.iter().map(|row| parsed(row)).collect())
+    }
+
+    /// What the person keeps by keys.
+    #[allow(
+        dead_code,
+        reason = "an app with more screens shows it; the tests compare it"
+    )]
+    pub(crate) async fn prefs(&mut self) -> sqlx::Result<Vec<Value>> {
+        let sql = "SELECT row FROM own WHERE kind = 'pref' AND NOT row ->> 'deleted' ORDER BY key";
+        let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut self.db).await?;
+        Ok(rows.iter().map(|row| parsed(row)).collect())
+    }
+
     /// What is missing, to be read when somebody looks there.
     pub(crate) async fn holes(&mut self) -> sqlx::Result<Vec<Hole>> {
         let sql = "SELECT conversation_id, from_seq, to_seq, as_of FROM holes ORDER BY 1, 2";
@@ -394,6 +421,12 @@ impl<'a> Change<'a> {
         for read in rows(&data["reads"]) {
             self.mark(read).await?;
         }
+        for pref in rows(&data["self"]["prefs"]) {
+            self.own("pref", text(&pref["key"]), pref).await?;
+        }
+        for block in rows(&data["self"]["blocks"]) {
+            self.own("block", text(&block["user_id"]), block).await?;
+        }
         if data["has_more"] == false {
             self.sweep().await?;
         }
@@ -410,7 +443,30 @@ impl<'a> Change<'a> {
         for id in old {
             self.forget(&id).await?;
         }
-        sqlx::query("DELETE FROM users WHERE generation < ?")
+        for sql in [
+            "DELETE FROM users WHERE generation < ?",
+            "DELETE FROM own WHERE generation < ?",
+        ] {
+            sqlx::query(sql)
+                .bind(self.generation)
+                .execute(&mut *self.tx)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the newer one of two forms of what is the person's own, also if it says that it is no
+    /// more.
+    async fn own(&mut self, kind: &str, key: &str, row: &Value) -> sqlx::Result<()> {
+        let sql = "INSERT INTO own VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE \
+                   SET version = excluded.version, row = excluded.row, \
+                       generation = excluded.generation \
+                   WHERE excluded.version >= version OR excluded.generation > generation";
+        sqlx::query(sql)
+            .bind(kind)
+            .bind(key)
+            .bind(number(&row["version"]))
+            .bind(row.to_string())
             .bind(self.generation)
             .execute(&mut *self.tx)
             .await?;

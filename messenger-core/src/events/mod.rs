@@ -10,12 +10,14 @@ mod hub;
 mod queries;
 mod resume;
 mod subscription;
+mod wake;
 
 pub(crate) use self::event::Change;
 pub use self::event::{Event, EventKind};
 pub(crate) use self::hub::Hub;
 pub use self::resume::{Resumed, Update};
 pub use self::subscription::Subscription;
+pub(crate) use self::wake::Wake;
 use crate::auth::Actor;
 use crate::engine::MessengerEngine;
 use crate::error::Result;
@@ -74,6 +76,11 @@ impl<'a> Events<'a> {
     /// Dropping it, or the [`Subscription`], ends it.
     pub async fn subscribe(&self, actor: &Actor) -> Result<Subscription> {
         Subscription::open(self.engine, actor).await
+    }
+
+    /// Wakes whenever something may have changed for the actor.
+    pub(crate) async fn wake(&self, actor: &Actor) -> Result<Wake> {
+        Wake::new(self.engine, actor).await
     }
 
     /// Goes on from where a client is: first pages with what it has missed, and then, without a gap

@@ -5,11 +5,8 @@ mod delta;
 mod pages;
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures_core::Stream;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::cursor::Cursor;
@@ -17,7 +14,7 @@ use self::cursor::Token;
 use crate::auth::Actor;
 use crate::conversations::{Conversation, Marker};
 use crate::engine::MessengerEngine;
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Invalid, Result};
 use crate::ids::{ConversationId, Position, Seq, Stamp};
 use crate::messages::Message;
 use crate::users::{Block, Pref, User};
@@ -255,7 +252,7 @@ impl<'a> Sync<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::UserNotFound`]: the host trusts somebody whom the
+    /// [`Error::UserNotFound`](crate::Error::UserNotFound): the host trusts somebody whom the
     /// engine does not know.
     pub async fn bootstrap(&self, actor: &Actor) -> Result<Bootstrap> {
         let (user, limits) = (actor.user_id(), self.engine.limits().clone());
@@ -273,10 +270,10 @@ impl<'a> Sync<'a> {
     ///
     /// # Errors
     ///
-    /// - [`Error::ResyncRequired`]: the cursor does not belong to
+    /// - [`Error::ResyncRequired`](crate::Error::ResyncRequired): the cursor does not belong to
     ///   this history, or is none of the actor's. Begin without one, and drop what does not come
     ///   again.
-    /// - [`Error::UserNotFound`]: the host trusts somebody whom the
+    /// - [`Error::UserNotFound`](crate::Error::UserNotFound): the host trusts somebody whom the
     ///   engine does not know.
     ///
     /// # Cancel safety
@@ -309,13 +306,13 @@ impl<'a> Sync<'a> {
         };
         let until = Instant::now() + pull.wait;
         // Whoever listens before the first look misses nothing between two looks.
-        let mut events = match pull.wait {
+        let mut changes = match pull.wait {
             Duration::ZERO => None,
-            _ => Some(self.engine.events().subscribe(actor).await?),
+            _ => Some(self.engine.events().wake(actor).await?),
         };
         loop {
             let pulled = self.look(actor, &pull).await?;
-            let Some(events) = &mut events else {
+            let Some(changes) = &mut changes else {
                 return Ok(pulled);
             };
             if !pulled.page.is_empty() || pulled.page.has_more || Instant::now() >= until {
@@ -323,12 +320,8 @@ impl<'a> Sync<'a> {
             }
             pull.cursor = Some(pulled.next.clone());
             pull.seen = None;
-            let next = poll_fn(|cx| Pin::new(&mut *events).poll_next(cx));
-            match timeout_at(until, next).await {
-                Ok(Some(event)) => {
-                    event?;
-                }
-                Ok(None) => return Err(Error::Closed),
+            match timeout_at(until, changes.next()).await {
+                Ok(woken) => woken?,
                 Err(_) => return Ok(pulled),
             }
         }
@@ -368,7 +361,7 @@ impl<'a> Sync<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`]: more than 10,000 conversations are named.
+    /// [`Error::Invalid`](crate::Error::Invalid): more than 10,000 conversations are named.
     pub async fn changes_after(
         &self,
         actor: &Actor,

@@ -8,7 +8,7 @@ pub(crate) mod queries;
 
 pub use self::blocks::{Block, Blocked};
 pub use self::names::{DisplayName, Username};
-use self::operations::EnsureUser;
+use self::operations::{ChangeProfile, EnsureUser};
 pub use self::prefs::{Pref, PrefKey, PrefValue};
 use crate::auth::Actor;
 use crate::clock::Timestamp;
@@ -63,8 +63,9 @@ impl<'a> Users<'a> {
     /// Returns the view whose next write takes place once under this id, however often the client
     /// repeats it, even if it was undone since.
     ///
-    /// Goes with [`block`](Self::block), [`unblock`](Self::unblock), [`set_pref`](Self::set_pref)
-    /// and [`delete_pref`](Self::delete_pref). Something else under the same id is refused with
+    /// Goes with [`change_profile`](Self::change_profile), [`block`](Self::block),
+    /// [`unblock`](Self::unblock), [`set_pref`](Self::set_pref) and
+    /// [`delete_pref`](Self::delete_pref). Something else under the same id is refused with
     /// [`Error::ClientWriteConflict`](crate::Error::ClientWriteConflict).
     #[must_use]
     pub fn once(self, id: impl Into<Option<ClientWriteId>>) -> Self {
@@ -91,6 +92,26 @@ impl<'a> Users<'a> {
     /// [`ensure`](Self::ensure).
     pub async fn me(&self, actor: &Actor) -> Result<User> {
         queries::user(self.engine.store(), actor.user_id()).await
+    }
+
+    /// Shows another name of the actor to everybody, and returns the profile. Whoever shares a small
+    /// conversation with them is told.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::UserNotFound`](crate::Error::UserNotFound): as of [`me`](Self::me).
+    /// - Those of [`once`](Self::once).
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped before it resolves, the name has changed and people are told, or neither.
+    pub async fn change_profile(&self, actor: &Actor, display_name: DisplayName) -> Result<User> {
+        let change = ChangeProfile {
+            me: actor.user_id(),
+            display_name,
+        };
+        self.write_once(change, actor).await?;
+        self.me(actor).await
     }
 
     /// Finds people whose username or display name contains a text, whatever the capitals.

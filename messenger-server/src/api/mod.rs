@@ -179,6 +179,7 @@ mod tests {
         parses::<auth::RefreshRequest>();
         parses::<auth::PasswordRequest>();
         parses::<users::UserIds>();
+        parses::<users::ProfileRequest>();
         parses::<users::DeleteRequest>();
         parses::<own::PrefRequest>();
         parses::<conversations::DirectRequest>();

@@ -3,6 +3,7 @@
 //! | route | what |
 //! |---|---|
 //! | `GET /users/me` | the caller |
+//! | `PATCH /users/me` | another profile |
 //! | `DELETE /users/me` | the end of the account |
 //! | `GET /users/search` | people by a part of their names |
 //! | `POST /users/batch` | people by their ids |
@@ -10,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use messenger_core::accounts::Erase;
-use messenger_core::users::User;
+use messenger_core::users::{DisplayName, User};
 use messenger_core::{Error as EngineError, MessengerEngine, UserId};
 use poem::web::Data;
 use poem_openapi::param::Query;
@@ -24,6 +25,7 @@ use crate::api::auth::{CallerFailure, Done, Quota};
 use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::envelope::{Answer, Failure, Fault, failures};
+use crate::api::idempotency::IdempotencyKey;
 use crate::api::wire::{Text, Time, Whole};
 
 /// The routes of this file.
@@ -42,6 +44,25 @@ impl Users {
         engine: Data<&MessengerEngine>,
     ) -> Result<Answer<UserPublic>, CallerFailure> {
         let me = engine.users().me(&actor).await?;
+        Ok(Answer(me.into()))
+    }
+
+    /// Change my profile
+    ///
+    /// Shows another name of the caller to everybody.
+    #[oai(path = "/me", method = "patch", operation_id = "changeProfile")]
+    async fn change(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        /// An id of this write, to repeat it safely.
+        #[oai(name = "Idempotency-Key")]
+        once: IdempotencyKey,
+        body: ApiJson<ProfileRequest>,
+    ) -> Result<Answer<UserPublic>, ProfileFailure> {
+        let display_name = DisplayName::parse(&body.0.display_name)?;
+        let users = engine.users().once(once.0);
+        let me = users.change_profile(&actor, display_name).await?;
         Ok(Answer(me.into()))
     }
 
@@ -131,6 +152,11 @@ fn twenty() -> Whole<1, 50> {
 }
 
 failures! {
+    /// How changing the profile can fail.
+    ProfileFailure: CALLER, BODY, WRITE;
+    409: "`client_write_conflict`: the id was used for another write"
+}
+failures! {
     /// How deleting the account can fail.
     DeleteFailure: BODY, QUOTA, WRITE;
     401: "`not_authenticated`, `invalid_token`, or `invalid_credentials` for the password"
@@ -209,6 +235,23 @@ impl Example for DeleteRequest {
         Self {
             password: Some("correct horse battery staple".to_owned()),
             erase: Some("messages".to_owned()),
+        }
+    }
+}
+
+/// Another profile.
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub(crate) struct ProfileRequest {
+    /// The name to show, 1 to 64 characters.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    display_name: String,
+}
+
+impl Example for ProfileRequest {
+    fn example() -> Self {
+        Self {
+            display_name: "Alice A.".to_owned(),
         }
     }
 }

@@ -133,6 +133,12 @@ impl Device {
         while fresh.page((500, 200)).await != Next::UpToDate {}
         let conversations = self.replica.conversations().await.unwrap();
         assert_eq!(conversations, fresh.replica.conversations().await.unwrap());
+        let (own, fresh_own) = (&mut self.replica, &mut fresh.replica);
+        assert_eq!(own.prefs().await.unwrap(), fresh_own.prefs().await.unwrap());
+        assert_eq!(
+            own.blocks().await.unwrap(),
+            fresh_own.blocks().await.unwrap()
+        );
         let holes = self.replica.holes().await.unwrap();
         for conversation in &conversations {
             let id = conversation["id"].as_str().unwrap();
@@ -271,7 +277,26 @@ impl History {
         let path = format!("/v1/conversations/{id}");
         let seq = json!({"seq": self.random.below(12)});
         let answer = match what {
-            0..55 => return self.talk().await,
+            0..49 => return self.talk().await,
+            49..51 => {
+                let name = format!("Name {}", self.random.below(1000));
+                who.patch("/v1/users/me", &json!({"display_name": name}))
+                    .await
+            }
+            51..53 => {
+                let path = format!("/v1/users/me/blocks/{}", other.id);
+                match self.random.below(2) {
+                    0 => who.put(&path, &json!({})).await,
+                    _ => who.delete(&path).await,
+                }
+            }
+            53..55 => {
+                let path = format!("/v1/users/me/prefs/key{}", self.random.below(3));
+                match self.random.below(3) {
+                    0 => who.delete(&path).await,
+                    n => who.put(&path, &json!({"value": n})).await,
+                }
+            }
             55..65 => who.put(&format!("{path}/read"), &seq).await,
             65..68 => who.put(&format!("{path}/delivered"), &seq).await,
             68..72 => {

@@ -150,7 +150,11 @@ on_both_databases!(
             ""
         );
 
-        assert_nothing_after(&bob, &cursor(&deleted)).await;
+        let name = json!({"display_name": "Alice A."});
+        alice.patch("/v1/users/me", &name).await.data(200);
+        let user = expect(&mut socket, "user.updated").await;
+        assert_eq!(user["payload"]["user"]["display_name"], "Alice A.");
+        assert_nothing_after(&bob, &cursor(&user)).await;
     }
 
     // Who belongs to a conversation, and what it is to oneself, a page says better than an event.
@@ -179,6 +183,19 @@ on_both_databases!(
 
         alice.send(&group, "not for bob").await;
         socket.expect_pong().await;
+    }
+
+    async fn what_is_only_ones_own_comes_as_a_page(world: World) {
+        let (alice, bob, _) = world.alice_and_bob().await;
+        let mut socket = resumed(&bob, &begun(&bob).await).await;
+        expect(&mut socket, "sync.live").await;
+
+        let block = format!("/v1/users/me/blocks/{}", alice.id);
+        bob.put(&block, &json!({})).await.data(200);
+
+        let page = expect(&mut socket, "sync.page").await;
+        assert_eq!(page["data"]["self"]["blocks"][0]["user_id"], alice.id);
+        expect(&mut socket, "sync.live").await;
     }
 
     async fn without_a_cursor_a_socket_begins(world: World) {

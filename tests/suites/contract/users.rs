@@ -238,4 +238,57 @@ on_both_databases!(
             .await
             .invalid("ids");
     }
+
+    async fn a_profile_is_changed_once_and_shown_to_everybody(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let body = json!({"display_name": "Alice A."});
+        let change = async |key: &str, body: &Value| {
+            let request = alice.http.request("PATCH".parse().unwrap(), "/v1/users/me");
+            let request = request.header("Idempotency-Key", key).json(body);
+            alice.http.send(request).await
+        };
+
+        let changed = change("profile-1", &body).await;
+        assert_eq!(changed.data(200)["display_name"], "Alice A.");
+        assert_eq!(changed.data(200)["username"], "alice");
+        let later = json!({"display_name": "Alice B."});
+        change("profile-2", &later).await.data(200);
+        // The repetition changes nothing, and says how it is.
+        assert_eq!(
+            change("profile-1", &body).await.data(200)["display_name"],
+            "Alice B."
+        );
+        change("profile-1", &later)
+            .await
+            .error(409, "client_write_conflict");
+
+        let path = format!("/v1/conversations/{conversation}");
+        let members = bob.get(&path).await.data(200)["members"].clone();
+        let names: Vec<_> = texts(&members, "display_name");
+        assert!(names.iter().any(|it| it == "Alice B."), "{names:?}");
+        for wrong in ["", &"x".repeat(65)] {
+            let answer = alice
+                .patch("/v1/users/me", &json!({"display_name": wrong}))
+                .await;
+            answer.invalid("display_name");
+        }
+    }
+
+    // A long poll is woken by whatever a page can bring.
+    async fn a_changed_profile_wakes_a_poll(world: World) {
+        let (alice, bob, _) = world.alice_and_bob().await;
+        let start = bob.get("/v1/sync/bootstrap").await.data(200)["next_cursor"].clone();
+        let path = format!(
+            "/v1/sync/changes?cursor={}&wait=25",
+            start.as_str().unwrap()
+        );
+        let body = json!({"display_name": "Alice A."});
+
+        let (page, _) = tokio::join!(bob.get(&path), alice.patch("/v1/users/me", &body));
+
+        assert_eq!(
+            texts(&page.data(200)["users"], "display_name"),
+            ["Alice A."]
+        );
+    }
 );
