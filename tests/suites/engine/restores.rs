@@ -1,0 +1,111 @@
+//! What a client learns from a database that was put back to an older state.
+
+use std::time::Duration;
+
+use messenger_core::sync::Pull;
+use messenger_core::{Error, ResyncReason};
+use tests::DatabaseKind;
+
+use crate::replica::{Replica, Size};
+use crate::world::World;
+
+/// What lies in a folder, to be put back later.
+fn copy_of(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = std::fs::read_dir(folder).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    files
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+fn put_back(folder: &std::path::Path, files: &[(std::path::PathBuf, Vec<u8>)]) {
+    for (path, _) in copy_of(folder) {
+        std::fs::remove_file(path).unwrap();
+    }
+    for (path, bytes) in files {
+        std::fs::write(path, bytes).unwrap();
+    }
+}
+
+/// What a copy that is put back `later` does to those who have seen more than it, and to others.
+async fn try_restore(later: Duration) {
+    let world = World::new(DatabaseKind::Sqlite).await;
+    let folder = world.place.folder();
+    let (alice, bob, conversation) = world.alice_and_bob().await;
+    alice.send(conversation.id, "kept").await;
+    let size = Size {
+        limit: 3,
+        timeline: 2,
+    };
+    let mut behind = Replica::default();
+    behind.catch_up(&bob, size).await;
+    let mut ahead = behind.clone();
+    world.engine.close().await;
+    let copy = copy_of(folder);
+
+    let engine = world.place.open().await;
+    let (alice, bob) = (alice.at(&engine), bob.at(&engine));
+    alice.send(conversation.id, "lost").await;
+    ahead.catch_up(&bob, size).await;
+    // In the middle of a run whose beginning was kept, and from a read between two syncs.
+    let mut running = behind.clone();
+    for _ in 0..4 {
+        alice.send(conversation.id, "lost too").await;
+    }
+    let one_row = Size {
+        limit: 1,
+        timeline: 2,
+    };
+    assert!(running.pull(&bob, one_row).await);
+    engine.close().await;
+    put_back(folder, &copy);
+
+    tokio::time::sleep(later).await;
+    let engine = world.place.open().await;
+    let (alice, bob) = (alice.at(&engine), bob.at(&engine));
+    for _ in 0..8 {
+        alice.send(conversation.id, "instead").await;
+    }
+    for lost in [&mut ahead, &mut running] {
+        let pull = Pull {
+            cursor: lost.cursor.clone(),
+            ..Pull::default()
+        };
+        let refused = engine.sync().pull(&bob.actor, &pull).await;
+        assert!(
+            matches!(
+                refused,
+                Err(Error::ResyncRequired(ResyncReason::HistoryDiverged))
+            ),
+            "{refused:?}"
+        );
+        lost.catch_up(&bob, size).await;
+        lost.assert_equals_a_fresh_one(&bob).await;
+    }
+    let pull = Pull {
+        cursor: behind.cursor.clone(),
+        ..Pull::default()
+    };
+    engine.sync().pull(&bob.actor, &pull).await.unwrap();
+    behind.catch_up(&bob, size).await;
+    behind.assert_equals_a_fresh_one(&bob).await;
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn sqlite_whoever_has_seen_what_a_restore_took_back_starts_again() {
+    try_restore(Duration::from_millis(1_100)).await;
+}
+
+#[tokio::test]
+async fn sqlite_a_copy_that_is_put_back_at_once_reuses_no_position() {
+    // All of it within one second of the clock.
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    tokio::time::sleep(Duration::from_nanos(u64::from(
+        1_000_000_000 - now.subsec_nanos(),
+    )))
+    .await;
+    try_restore(Duration::ZERO).await;
+}
