@@ -74,6 +74,45 @@ impl Database {
         &self.url
     }
 
+    /// Makes a copy of a PostgreSQL database as it is, on the same server. Cuts every connection.
+    ///
+    /// # Panics
+    ///
+    /// For SQLite, where a copy is a file.
+    pub async fn copy(&self) -> Self {
+        assert_eq!(self.kind, DatabaseKind::Postgres);
+        let name = format!("t_{}", Uuid::now_v7().simple());
+        let copy = Self {
+            kind: self.kind,
+            url: self.url.replace(&self.name, &name),
+            maintenance_url: self.maintenance_url.clone(),
+            name,
+        };
+        copy.become_copy_of(self).await;
+        copy
+    }
+
+    /// Makes the database what a copy of it was. Cuts every connection.
+    pub async fn put_back(&self, copy: &Self) {
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        execute(&self.maintenance_url, &drop).await;
+        self.become_copy_of(copy).await;
+    }
+
+    async fn become_copy_of(&self, other: &Self) {
+        let (new, old) = (&self.name, &other.name);
+        for sql in [
+            format!("ALTER DATABASE {old} ALLOW_CONNECTIONS false"),
+            format!(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{old}'"
+            ),
+            format!("CREATE DATABASE {new} TEMPLATE {old}"),
+            format!("ALTER DATABASE {old} ALLOW_CONNECTIONS true"),
+        ] {
+            execute(&self.maintenance_url, &sql).await;
+        }
+    }
+
     /// Everything that is stored, as one text: the bytes of the files, or every row of every table.
     pub async fn dump(&self, folder: &Path) -> String {
         let mut dump = String::new();

@@ -148,9 +148,10 @@
 //! A position is contiguous within one incarnation of a database. Each incarnation starts a *fence*
 //! at a position taken from the clock (seconds × 2^20, to the microsecond), above everything that can have been issued
 //! before, in this history or in one that a restore took back. Every opening of an SQLite file is
-//! an incarnation; PostgreSQL's are told apart by system identifier, timeline and start time, when
-//! an engine opens and again in the very statement that locks the head for a write: a server that was
-//! restarted, restored or promoted is noticed at the next write. Then the writer forgets what it
+//! an incarnation; PostgreSQL's are told apart by system identifier, timeline, start time, database
+//! and the file of the head, when an engine opens and again in the very statement that locks the head
+//! for a write: a server that was restarted, restored or promoted, and a database that was made or
+//! filled again on one that runs on, are noticed at the next write. Then the writer forgets what it
 //! remembers, a new fence begins, and whoever listens has to look again.
 //!
 //! # Sync by cursor

@@ -62,7 +62,9 @@
 //!
 //! Nothing has to be restarted: at the next write every server notices and forgets what it knows of
 //! the end of the history. Sockets are closed, and clients sync again; one that had seen what was
-//! lost is told to start again. Do not change users or members by hand while servers run:
+//! lost is told to start again. That is so for a database that was made anew, and for one whose
+//! tables were made or emptied by the restore; rows that are deleted and inserted by hand can not be
+//! told from changes. Do not change users or members by hand while servers run:
 //! they keep such rows in memory until somebody moves the head of the change log.
 //!
 //! # Stopping

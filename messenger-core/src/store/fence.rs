@@ -20,12 +20,16 @@ pub(crate) const SHARD: i16 = 0;
 const POSITIONS_PER_SECOND_LOG2: u32 = 20;
 
 /// What tells the lives of a PostgreSQL database apart, in SQL. The timeline comes from the log's
-/// file name, since the control file may lag after a promotion. All of it is readable without being
-/// a superuser.
+/// file name, since the control file may lag after a promotion. A server that runs on may have been
+/// given another database by the same name, or other rows in the same: the first has an id of its
+/// own, and where a restore makes or empties the tables the head lies in another file. All of it is
+/// readable without being a superuser.
 pub(crate) const INCARNATION: &str = "concat_ws(':', \
     (SELECT system_identifier FROM pg_control_system()), \
     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
-    extract(epoch FROM pg_postmaster_start_time()))";
+    extract(epoch FROM pg_postmaster_start_time()), \
+    (SELECT oid FROM pg_database WHERE datname = current_database()), \
+    pg_relation_filenode('sync_heads'))";
 
 /// Starts a new fence if this is a new incarnation: every opening of an SQLite file, and the first
 /// opening after a start or a promotion of a PostgreSQL server.

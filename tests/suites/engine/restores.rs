@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use messenger_core::conversations::SettingsChange;
 use messenger_core::sync::Pull;
 use messenger_core::{Error, ResyncReason};
 use tests::DatabaseKind;
@@ -9,29 +10,9 @@ use tests::DatabaseKind;
 use crate::replica::{Replica, Size};
 use crate::world::World;
 
-/// What lies in a folder, to be put back later.
-fn copy_of(folder: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let files = std::fs::read_dir(folder).unwrap();
-    let files = files.map(|file| file.unwrap().path());
-    files
-        .filter(|path| path.is_file())
-        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
-        .collect()
-}
-
-fn put_back(folder: &std::path::Path, files: &[(std::path::PathBuf, Vec<u8>)]) {
-    for (path, _) in copy_of(folder) {
-        std::fs::remove_file(path).unwrap();
-    }
-    for (path, bytes) in files {
-        std::fs::write(path, bytes).unwrap();
-    }
-}
-
 /// What a copy that is put back `later` does to those who have seen more than it, and to others.
-async fn try_restore(later: Duration) {
-    let world = World::new(DatabaseKind::Sqlite).await;
-    let folder = world.place.folder();
+async fn try_restore(kind: DatabaseKind, later: Duration) {
+    let world = World::new(kind).await;
     let (alice, bob, conversation) = world.alice_and_bob().await;
     alice.send(conversation.id, "kept").await;
     let size = Size {
@@ -42,7 +23,7 @@ async fn try_restore(later: Duration) {
     behind.catch_up(&bob, size).await;
     let mut ahead = behind.clone();
     world.engine.close().await;
-    let copy = copy_of(folder);
+    let copy = world.place.copy().await;
 
     let engine = world.place.open().await;
     let (alice, bob) = (alice.at(&engine), bob.at(&engine));
@@ -59,7 +40,7 @@ async fn try_restore(later: Duration) {
     };
     assert!(running.pull(&bob, one_row).await);
     engine.close().await;
-    put_back(folder, &copy);
+    world.place.put_back(&copy).await;
 
     tokio::time::sleep(later).await;
     let engine = world.place.open().await;
@@ -93,9 +74,56 @@ async fn try_restore(later: Duration) {
     engine.close().await;
 }
 
+/// The server runs on, so nothing that it says of itself tells its databases apart.
+#[tokio::test]
+async fn postgres_a_database_that_was_made_from_an_older_copy_is_another() {
+    try_restore(DatabaseKind::Postgres, Duration::ZERO).await;
+}
+
+/// What a restore into the database as it is leaves: every table emptied and filled again.
+#[tokio::test]
+async fn postgres_a_database_whose_rows_were_replaced_is_another() {
+    let world = World::new(DatabaseKind::Postgres).await;
+    let (alice, bob, conversation) = world.alice_and_bob().await;
+    let pull = async |cursor| {
+        let pull = Pull {
+            cursor,
+            ..Pull::default()
+        };
+        world.engine.sync().pull(&bob.actor, &pull).await
+    };
+    let kept = pull(None).await.unwrap().next;
+    world
+        .place
+        .execute("CREATE TABLE kept AS SELECT * FROM sync_heads")
+        .await;
+    let pinned = SettingsChange {
+        pinned: Some(true),
+        ..SettingsChange::default()
+    };
+    let lost = alice.change_settings(conversation.id, pinned).await;
+    lost.unwrap();
+    let lost = pull(Some(kept.clone())).await.unwrap().next;
+
+    let replace = "DO $$ BEGIN TRUNCATE sync_heads; \
+                   INSERT INTO sync_heads SELECT * FROM kept; END $$";
+    world.place.execute(replace).await;
+    alice.send(conversation.id, "instead").await;
+
+    let refused = pull(Some(lost)).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::ResyncRequired(ResyncReason::HistoryDiverged))
+        ),
+        "{refused:?}"
+    );
+    pull(Some(kept)).await.unwrap();
+}
+
 #[tokio::test]
 async fn sqlite_whoever_has_seen_what_a_restore_took_back_starts_again() {
-    try_restore(Duration::from_millis(1_100)).await;
+    try_restore(DatabaseKind::Sqlite, Duration::from_millis(1_100)).await;
 }
 
 #[tokio::test]
@@ -107,5 +135,5 @@ async fn sqlite_a_copy_that_is_put_back_at_once_reuses_no_position() {
         1_000_000_000 - now.subsec_nanos(),
     )))
     .await;
-    try_restore(Duration::ZERO).await;
+    try_restore(DatabaseKind::Sqlite, Duration::ZERO).await;
 }

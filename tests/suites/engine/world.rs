@@ -1,6 +1,6 @@
 //! An engine of one's own, and people to act in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,12 @@ pub(crate) struct Place {
     folder: TempDir,
 }
 
+/// What was in a database at a moment.
+pub(crate) enum Copy {
+    File(PathBuf),
+    Database(Database),
+}
+
 impl Place {
     pub(crate) async fn new(kind: DatabaseKind) -> Self {
         Self {
@@ -77,6 +83,35 @@ impl Place {
                 format!("sqlite://{}", self.folder().join("chat.db").display())
             }
             DatabaseKind::Postgres => self.database.url().to_owned(),
+        }
+    }
+
+    /// Copies what is stored. On PostgreSQL no engine may run on it.
+    pub(crate) async fn copy(&self) -> Copy {
+        match self.kind() {
+            DatabaseKind::Sqlite => {
+                let file = self.folder().join(format!("{}.copy", Uuid::now_v7()));
+                let into = format!("VACUUM INTO '{}'", file.display());
+                self.execute(&into).await;
+                Copy::File(file)
+            }
+            DatabaseKind::Postgres => Copy::Database(self.database.copy().await),
+        }
+    }
+
+    /// Puts a copy in the place of what is stored. No engine may run on it.
+    pub(crate) async fn put_back(&self, copy: &Copy) {
+        match copy {
+            Copy::File(file) => {
+                let database = self.folder().join("chat.db");
+                for log in ["chat.db-wal", "chat.db-shm"] {
+                    let _ = std::fs::remove_file(self.folder().join(log));
+                }
+                // Not over the old one, which a connection may still have open.
+                std::fs::remove_file(&database).unwrap();
+                std::fs::copy(file, &database).unwrap();
+            }
+            Copy::Database(copy) => self.database.put_back(copy).await,
         }
     }
 
@@ -130,17 +165,7 @@ impl Place {
     }
 
     pub(crate) async fn number(&self, sql: &str) -> i64 {
-        let sql = sqlx::AssertSqlSafe(sql.to_owned());
-        match self.kind() {
-            DatabaseKind::Sqlite => {
-                let mut db = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
-                sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
-            }
-            DatabaseKind::Postgres => {
-                let mut db = sqlx::PgConnection::connect(&self.url()).await.unwrap();
-                sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
-            }
-        }
+        number(self.kind(), &self.url(), sql).await
     }
 
     pub(crate) fn builder(&self) -> EngineBuilder {
@@ -149,6 +174,20 @@ impl Place {
 
     pub(crate) async fn open(&self) -> MessengerEngine {
         self.builder().open().await.unwrap()
+    }
+}
+
+async fn number(kind: DatabaseKind, url: &str, sql: &str) -> i64 {
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    match kind {
+        DatabaseKind::Sqlite => {
+            let mut db = sqlx::SqliteConnection::connect(url).await.unwrap();
+            sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+        }
+        DatabaseKind::Postgres => {
+            let mut db = sqlx::PgConnection::connect(url).await.unwrap();
+            sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+        }
     }
 }
 
