@@ -178,6 +178,20 @@ impl Event {
         Builder::from_custom_bytes(bytes).into_uuid()
     }
 
+    /// Whether a message that was there already has changed its conversation too.
+    pub(super) fn changes_conversation(&self) -> bool {
+        matches!(
+            self.kind,
+            EventKind::MessageUpdated {
+                conversation: Some(_),
+                ..
+            } | EventKind::MessageDeleted {
+                conversation: Some(_),
+                ..
+            }
+        )
+    }
+
     /// Returns the event's form on the wire, making it at the first call and sharing it after.
     ///
     /// A server uses it to serialise an event once and not once for each listener. All calls

@@ -195,6 +195,14 @@ impl Listener {
             Err(TrySendError::Closed(_)) => {}
         }
     }
+
+    /// Says that something happened which only a page can tell.
+    fn look_again(&self, position: Position) {
+        if position > self.after {
+            self.concerned.store(position.get(), Ordering::Relaxed);
+            let _ = self.signals.try_broadcast(Signal::Stale(position));
+        }
+    }
 }
 
 /// Who came to a conversation or went at a position.
@@ -449,11 +457,8 @@ impl Task {
                 }
             }
             Change::Stale { user, .. } => {
-                if let Some(listener) = self.listeners.get(user)
-                    && position > listener.after
-                {
-                    listener.concerned.store(position.get(), Ordering::Relaxed);
-                    let _ = listener.signals.try_broadcast(Signal::Stale(position));
+                if let Some(listener) = self.listeners.get(user) {
+                    listener.look_again(position);
                 }
             }
             Change::Profile { .. } | Change::Unseen { .. } => {}
@@ -472,6 +477,8 @@ impl Task {
             let visible_from = listener.conversations.get(&conversation);
             if visible_from.is_some_and(|first| seq.is_none_or(|seq| seq >= *first)) {
                 listener.tell(event);
+            } else if visible_from.is_some() && event.changes_conversation() {
+                listener.look_again(event.position);
             }
         }
     }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Title};
+use messenger_core::events::{Resumed, Update};
 use messenger_core::messages::MessageBody;
 use messenger_core::sync::{Cursor, Pull};
 use messenger_core::{Error, Limits, Position, ResyncReason, Seq};
+use tests::soon;
 
 use crate::histories::Random;
 use crate::replica::{Replica, Size, around};
@@ -407,5 +410,45 @@ on_both_databases!(
             replica.catch_up(&bob, size).await;
             replica.assert_equals_a_fresh_one(&bob).await;
         }
+    }
+
+    // The message is not told to them, but its conversation has a new version, which nothing that
+    // comes later would tell.
+    async fn who_listens_hears_of_a_conversation_whose_last_message_they_may_not_see(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let new = NewGroup {
+            title: Title::parse("Hikers", world.engine.limits()).unwrap(),
+            members: Vec::new(),
+            history: HistoryPolicy::SinceJoin,
+        };
+        let conversations = world.engine.conversations();
+        let group = conversations.create_group(&alice.actor, new).await;
+        let group = group.unwrap().id;
+        let before = alice.send(group, "before").await;
+        alice.add(group, &[&bob]).await.unwrap();
+        let mut stream = world.engine.events().resume(&bob.actor, Pull::default());
+        let live = async |stream: &mut Resumed| loop {
+            match soon("it is live", stream.next()).await.unwrap().unwrap() {
+                Update::Live { .. } => break,
+                Update::Page { page, .. } => assert_eq!(page.messages, []),
+                other => panic!("{other:?}"),
+            }
+        };
+        live(&mut stream).await;
+
+        let body = MessageBody::parse("edited", world.engine.limits()).unwrap();
+        let messages = world.engine.messages();
+        let edited = messages.edit(&alice.actor, group, before.id, body).await;
+
+        match soon("a page", stream.next()).await.unwrap().unwrap() {
+            Update::Page { page, .. } => {
+                let told = &page.conversations[0].conversation;
+                assert_eq!(told.version, edited.unwrap().version);
+                assert_eq!(told.last_message_preview, None);
+                assert_eq!(page.messages, []);
+            }
+            other => panic!("{other:?}"),
+        }
+        live(&mut stream).await;
     }
 );
