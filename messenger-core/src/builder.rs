@@ -12,6 +12,9 @@ use crate::clock::{self, Timestamp};
 use crate::engine::{Inner, MessengerEngine};
 use crate::error::{Error, Result};
 use crate::events::{Hub, LiveSettings};
+#[cfg(feature = "test-util")]
+use crate::fault::Fault;
+use crate::fault::Planted;
 use crate::limits::Limits;
 use crate::store::{Store, Target};
 use crate::tasks::Tasks;
@@ -40,6 +43,7 @@ pub struct EngineBuilder {
     durability: Durability,
     limits: Limits,
     live: LiveSettings,
+    planted: Planted,
 }
 
 impl EngineBuilder {
@@ -57,6 +61,7 @@ impl EngineBuilder {
             durability: Durability::default(),
             limits: Limits::default(),
             live: LiveSettings::default(),
+            planted: Planted::default(),
         }
     }
 
@@ -122,6 +127,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Plants a fault in the engine, for a test that must find it.
+    #[cfg(feature = "test-util")]
+    pub fn plant(mut self, fault: Fault) -> Self {
+        self.planted = Planted(Some(fault));
+        self
+    }
+
     /// Opens the database, brings its schema up to date and starts the engine.
     ///
     /// # Errors
@@ -133,7 +145,8 @@ impl EngineBuilder {
     /// # Cancel safety
     ///
     /// If dropped, the database is migrated whole or not at all, and no engine runs.
-    pub async fn open(self) -> Result<MessengerEngine> {
+    pub async fn open(mut self) -> Result<MessengerEngine> {
+        self.limits.planted = self.planted;
         let target = Target::parse(&self.database_url)?;
         let store = Arc::new(Store::open(&target, self.durability, &self.limits).await?);
         let (secret, secret_created) = self.signing_secret(&target)?;

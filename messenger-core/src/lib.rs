@@ -23,6 +23,7 @@ mod builder;
 mod clock;
 mod engine;
 mod error;
+mod fault;
 mod ids;
 mod limits;
 mod store;
@@ -35,6 +36,8 @@ pub use clock::Timestamp;
 pub use engine::{Health, MessengerEngine};
 pub use error::{Cause, Error, ErrorKind, Invalid, Result, ResyncReason};
 pub use events::LiveSettings;
+#[cfg(feature = "test-util")]
+pub use fault::Fault;
 pub use ids::{ConversationId, MessageId, Position, Seq, SessionId, Stamp, UserId};
 pub use limits::Limits;
 pub use write::ClientWriteId;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::fault::Planted;
+
 /// The bounds of an engine. Start from [`Limits::default`] and change fields.
 ///
 /// # Examples
@@ -149,6 +151,9 @@ pub struct Limits {
     /// How long a read of several things may take, a sync for example. Then it fails, and on
     /// PostgreSQL the connections that read are taken for silent and replaced. 30 s.
     pub read_time_max: Duration,
+
+    /// No bound: what a test has planted goes wherever the bounds go.
+    pub(crate) planted: Planted,
 }
 
 impl Default for Limits {
@@ -207,6 +212,7 @@ impl Default for Limits {
             read_connections: 4,
             read_wait_max: Duration::from_secs(10),
             read_time_max: Duration::from_secs(30),
+            planted: Planted::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{Conversation, ConversationHead, Marker, Member, Membership, Own, Set
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::fault::{Fault, Planted};
 use crate::ids::{ConversationId, Position, Seq, UserId};
 use crate::limits::Limits;
 use crate::store::entity::{conversation, member};
@@ -535,13 +536,23 @@ pub(crate) async fn changed(
     key: Uuid,
     key_too: bool,
     limit: usize,
+    planted: Planted,
 ) -> Result<Vec<Candidate>> {
     let beyond = if key_too { ">=" } else { ">" };
+    let (after, order) = match planted.is(Fault::OrderByRecency) {
+        false => (format!("m.conversation_id {beyond} ?"), "m.conversation_id"),
+        true => {
+            let beyond = if key_too { "<=" } else { "<" };
+            let key = "(SELECT last_pos FROM conversations WHERE id = ?)";
+            let after = format!("c.last_pos {beyond} coalesce({key}, {})", i64::MAX);
+            (after, "c.last_pos DESC")
+        }
+    };
     let sql = format!(
         "SELECT {} FROM members AS m JOIN conversations AS c ON c.id = m.conversation_id \
-         WHERE m.user_id = ? AND m.conversation_id {beyond} ? \
+         WHERE m.user_id = ? AND {after} \
          AND (m.changed_pos > ? OR (m.state = ? AND (m.self_pos > ? OR c.last_pos > ?))) \
-         ORDER BY m.conversation_id LIMIT ?",
+         ORDER BY {order} LIMIT ?",
         Candidate::columns()
     );
     let values = [

@@ -18,6 +18,7 @@ use super::{LiveSettings, queries};
 use crate::auth::Revocations;
 use crate::conversations;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::ids::{ConversationId, Position, Seq, SessionId, Stamp, UserId};
 use crate::limits::Limits;
 use crate::store::entity::head;
@@ -475,7 +476,8 @@ impl Task {
         };
         for listener in audience.iter().filter_map(|user| self.listeners.get(user)) {
             let visible_from = listener.conversations.get(&conversation);
-            if visible_from.is_some_and(|first| seq.is_none_or(|seq| seq >= *first)) {
+            let blind = self.limits.planted.is(Fault::LiveIgnoresVisibleFrom);
+            if visible_from.is_some_and(|first| blind || seq.is_none_or(|seq| seq >= *first)) {
                 listener.tell(event);
             } else if visible_from.is_some() && event.changes_conversation() {
                 listener.look_again(event.position);

@@ -23,6 +23,7 @@ use super::subscription::attach;
 use crate::auth::Actor;
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::ids::{Position, SessionId};
 use crate::sync::{Cursor, Page, Pull, Pulled};
 
@@ -181,18 +182,34 @@ impl Task {
             self.pull.seen = None;
             if !has_more && as_of >= attached.after {
                 self.tell(Update::Live { cursor: next }).await?;
-                return Ok((attached, as_of));
+                return self.attached(attached, as_of).await;
             }
         }
+    }
+
+    /// The place in the channel, and the position after which it counts.
+    async fn attached(&self, mut place: Attached, as_of: Position) -> Result<(Attached, Position)> {
+        let planted = self.engine.limits().planted;
+        if planted.is(Fault::AttachWithoutRing) {
+            place.signals = place.signals.new_receiver();
+        }
+        if planted.is(Fault::SubscribeAfterSnapshot) {
+            place = attach(&self.engine, &self.actor).await?;
+            let after = place.after;
+            return Ok((place, after));
+        }
+        Ok((place, as_of))
     }
 
     /// Tells what comes through the channel after a position.
     async fn listen(&mut self, (attached, from): (Attached, Position)) -> Result<Behind> {
         let Attached { mut signals, .. } = attached;
         let mut told = from;
+        let planted = self.engine.limits().planted;
         loop {
             match signals.recv_direct().await {
-                Ok(Signal::Event(event)) if event.position <= told => {}
+                Ok(Signal::Event(event))
+                    if event.position <= told && !planted.is(Fault::NoSkipUntil) => {}
                 Ok(Signal::Event(event)) if !is_exact(&event) => return Ok(Behind),
                 Ok(Signal::Event(event)) => {
                     told = event.position;
@@ -214,6 +231,7 @@ impl Task {
                         return Err(Error::InvalidToken);
                     }
                 }
+                Err(RecvError::Overflowed(_)) if planted.is(Fault::DropOnOverflow) => {}
                 // What was dropped, and what a new life of the database took back, a page tells.
                 Err(RecvError::Overflowed(_) | RecvError::Closed) => return Ok(Behind),
             }

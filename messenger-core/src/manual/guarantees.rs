@@ -15,10 +15,10 @@
 //! | A database connection that is cut or falls silent loses nothing that was acknowledged | what was under way may have to be sent again; a refresh that was, may end in a log-in | `engine/outages.rs` |
 //! | A full disk refuses writes, loses nothing that was acknowledged, and there being room again is enough | | `write/writer.rs` |
 //! | A call that is dropped leaves everything or nothing, and healthy pools | | `engine/cancellation.rs` |
-//! | After any absence, pages by a cursor end with what somebody has who begins: messages, edits, deletions, reactions, members, markers, settings, profiles | consistent at `has_more: false` | `engine/pull.rs` |
-//! | What a page leaves out is a declared gap, and can be read | | `engine/pull.rs`, `contract/pull.rs` |
-//! | A stream that is cut off at any moment and resumed tells everything, and nothing twice | with the last cursor that was kept | `engine/pull.rs` |
-//! | No cursor is void because of its age; one that knows of a history that was taken back is told | noticed at the next write on PostgreSQL, at the start on SQLite | `engine/pull.rs`, `engine/outages.rs` |
+//! | After any absence, pages by a cursor end with what somebody has who begins: messages, edits, deletions, reactions, members, markers, settings, profiles | consistent at `has_more: false` | `engine/histories.rs` |
+//! | What a page leaves out is a declared gap, and can be read | | `engine/histories.rs`, `contract/pull.rs` |
+//! | A stream that is cut off at any moment and resumed tells everything, and nothing twice | with the last cursor that was kept | `engine/histories.rs` |
+//! | No cursor is void because of its age; one that knows of a history that was taken back is told | noticed at the next write on PostgreSQL, at the start on SQLite | `engine/histories.rs`, `engine/restores.rs`, `engine/outages.rs` |
 //! | A write under a client's id takes place once, and something else under the same id is refused | a message that was sent answers with the first one instead | `engine/message_changes.rs`, `engine/groups.rs` |
 //! | Nobody sees a message of a group from before they may, or after they left | also in pages, history and events | `engine/groups.rs`, `engine/pull.rs` |
 //! | The number of unread messages is exact | | `engine/groups.rs` |
@@ -29,7 +29,7 @@
 //! | A deleted group is like one that never was | | `engine/groups.rs` |
 //! | Whoever is removed from a group hears of it and of nothing after it, and whoever comes back sees what its policy shows | what a slow reader missed of an earlier stay is not replayed | `engine/groups.rs`, `engine/live.rs` |
 //! | A group has an owner while somebody belongs to it, and is counted well under any race | | `engine/races.rs`, `engine/groups.rs` |
-//! | Unread messages are counted exactly | | `engine/groups.rs` |
+//! | Unread messages are counted exactly | | `engine/groups.rs`, `engine/histories.rs` |
 //! | A write repeated under its client's id changes nothing, for ever | writes that take a [`ClientWriteId`](crate::ClientWriteId) | `engine/groups.rs` |
 //! | What can grow has a bound, and reaching it is a typed error or a declared cut | see [`Limits`](crate::Limits) | `engine/limits.rs` |
 //!

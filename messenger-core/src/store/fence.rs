@@ -11,6 +11,7 @@ use sea_orm::{
 use super::entity::{fence, head};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::fault::{Fault, Planted};
 use crate::ids::{Position, Stamp};
 
 /// The shard of everything, until there are several.
@@ -33,7 +34,11 @@ pub(crate) const INCARNATION: &str = "concat_ws(':', \
 
 /// Starts a new fence if this is a new incarnation: every opening of an SQLite file, and the first
 /// opening after a start or a promotion of a PostgreSQL server.
-pub(crate) async fn start(db: &DatabaseTransaction, backend: DbBackend) -> Result<(), DbErr> {
+pub(crate) async fn start(
+    db: &DatabaseTransaction,
+    backend: DbBackend,
+    planted: Planted,
+) -> Result<(), DbErr> {
     let incarnation = incarnation(db, backend).await?;
     let now = clock::now();
     let found = match backend {
@@ -48,6 +53,7 @@ pub(crate) async fn start(db: &DatabaseTransaction, backend: DbBackend) -> Resul
         Some(head) if backend == DbBackend::Postgres && head.incarnation == incarnation => {
             return Ok(());
         }
+        Some(_) if planted.is(Fault::NoFence) => return Ok(()),
         Some(head) => head.pos,
         None => 0,
     };

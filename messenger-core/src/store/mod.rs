@@ -37,6 +37,7 @@ use uuid::Uuid;
 use self::entity::meta;
 use crate::builder::Durability;
 use crate::error::{Error, Result};
+use crate::fault::Planted;
 use crate::limits::Limits;
 use crate::tasks::Tasks;
 
@@ -104,7 +105,7 @@ impl Store {
         }
         let write = connect(target, durability, Access::Write, limits).await?;
         let backend = write.get_database_backend();
-        let schema_version = migrate(&write, backend).await?;
+        let schema_version = migrate(&write, backend, limits.planted).await?;
         let (deployment, cursor_key) = deployment(&write).await?;
         let read = connect(target, durability, Access::Read, limits).await?;
         let follow = connect(target, durability, Access::Follow, limits).await?;
@@ -517,7 +518,7 @@ async fn begin_write(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbE
 
 /// Brings the schema up to date in one transaction and returns its version: a crash in the
 /// middle leaves the old schema, and two processes that start together do it once.
-async fn migrate(db: &DatabaseConnection, backend: DbBackend) -> Result<String> {
+async fn migrate(db: &DatabaseConnection, backend: DbBackend, planted: Planted) -> Result<String> {
     let transaction = begin_write(db).await?;
     if backend == DbBackend::Postgres {
         let lock = "SELECT pg_advisory_xact_lock(hashtext('messenger-core migrations'))";
@@ -544,7 +545,7 @@ async fn migrate(db: &DatabaseConnection, backend: DbBackend) -> Result<String> 
         }
     }
     Migrator::up(&transaction, None).await?;
-    fence::start(&transaction, backend).await?;
+    fence::start(&transaction, backend, planted).await?;
     transaction.commit().await?;
     Ok(known.last().cloned().unwrap_or_default())
 }

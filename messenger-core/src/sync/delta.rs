@@ -14,6 +14,7 @@ use super::cursor::{FIRST_MAX, Run, Stage, Token};
 use super::{ConversationChange, Gap, OwnChanges, Page, Pull, Removal, RemovalReason};
 use crate::conversations::queries::{self as conversations, Candidate};
 use crate::error::{Error, Result, ResyncReason};
+use crate::fault::Fault;
 use crate::ids::{Position, Seq, Stamp, UserId};
 use crate::limits::Limits;
 use crate::messages::Message;
@@ -86,12 +87,21 @@ pub(super) async fn page(
 ) -> Result<(Page, Token)> {
     let head = fence::head(db).await?;
     let known = token.into_iter().flat_map(Token::positions);
-    for position in known.chain(pull.seen.map(Position::get)) {
-        if !fence::is_valid(db, &head, position).await? {
+    let planted = limits.planted;
+    let checked = if planted.is(Fault::CheckOnlyToken) {
+        1
+    } else {
+        usize::MAX
+    };
+    for position in known.chain(pull.seen.map(Position::get)).take(checked) {
+        if !fence::is_valid(db, &head, position).await? && !planted.is(Fault::ClampFuture) {
             return Err(Error::ResyncRequired(ResyncReason::HistoryDiverged));
         }
     }
-    let from = token.map_or(0, |token| token.pos);
+    let mut from = token.map_or(0, |token| token.pos);
+    if planted.is(Fault::ClampFuture) {
+        from = from.min(head.pos);
+    }
     if from != 0 && from < head.horizon_pos {
         return Err(Error::ResyncRequired(ResyncReason::Compacted));
     }
@@ -105,7 +115,11 @@ pub(super) async fn page(
         sub: 0,
         first: Vec::new(),
     });
-    let to = run.to;
+    let to = if planted.is(Fault::EndAtHead) {
+        head.pos
+    } else {
+        run.to
+    };
     let mut builder = Builder {
         db,
         user,
@@ -140,15 +154,20 @@ pub(super) async fn page(
             room = builder.prefs().await?;
         }
     }
+    let at = if planted.is(Fault::SeenFromRowsOnly) {
+        builder.newest_row()
+    } else {
+        head.pos
+    };
     let next = match room {
         Room::Full => Token {
             pos: from,
-            at: head.pos,
+            at,
             run: Some(builder.run.clone()),
         },
         Room::Left => Token {
             pos: to,
-            at: head.pos,
+            at,
             run: None,
         },
     };
@@ -192,8 +211,16 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         loop {
             let limit = self.rows.clamp(1, AT_ONCE * 8);
             let (key, sub) = (self.run.key, self.run.sub);
-            let found =
-                conversations::changed(self.db, self.user, self.from, key, sub > 0, limit).await?;
+            let found = conversations::changed(
+                self.db,
+                self.user,
+                self.from,
+                key,
+                sub > 0,
+                limit,
+                self.limits.planted,
+            )
+            .await?;
             let all = found.len() < limit;
             for some in found.chunks(AT_ONCE) {
                 let mut news = self.news(some).await?;
@@ -222,7 +249,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         }
         if let Some(removal) = candidate.removal() {
             // A client that begins knows nothing that could be taken away.
-            if self.from > 0 {
+            if self.from > 0 && !self.limits.planted.is(Fault::SkipRemovals) {
                 if self.rows == 0 {
                     return Room::Full;
                 }
@@ -267,7 +294,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
     }
 
     fn is_initial(&self, candidate: &Candidate) -> bool {
-        candidate.own.joined_pos > self.from
+        candidate.own.joined_pos > self.from && !self.limits.planted.is(Fault::SkipInitial)
     }
 
     /// Whether the user came or went after the run began: then the next run says so, and only that.
@@ -281,7 +308,8 @@ impl<C: ConnectionTrait> Builder<'_, C> {
     /// Puts a conversation on the page, with messages that belong to it as a whole.
     fn visit(&mut self, candidate: Candidate, is_initial: bool, news: News) {
         let conversation = candidate.own.conversation_id;
-        if let Some((first, last)) = news.gap {
+        let silent = self.limits.planted.is(Fault::NoGapMarker);
+        if let Some((first, last)) = news.gap.filter(|_| !silent) {
             self.gaps.push(Gap {
                 conversation_id: conversation.into(),
                 first: Seq::stored(first),
@@ -483,7 +511,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
     /// People whose profiles have changed and whom the client has from a small conversation.
     async fn people(&mut self) -> Result<Room> {
         // A client that begins gets everybody with what names them.
-        if self.from == 0 {
+        if self.from == 0 || self.limits.planted.is(Fault::NoUserStage) {
             self.begin_own(Stage::Blocks);
             return Ok(Room::Left);
         }
@@ -569,6 +597,13 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         self.is_empty = false;
     }
 
+    /// The last change that the page has a row of.
+    fn newest_row(&self) -> i64 {
+        let messages = self.messages.iter().map(|row| row.changed_pos);
+        let visited = self.visited.iter().map(|it| it.candidate.changed_pos);
+        messages.chain(visited).max().unwrap_or(self.from)
+    }
+
     async fn finish(mut self, stamp: Stamp, has_more: bool) -> Result<Page> {
         for gap in &mut self.gaps {
             gap.as_of = stamp.as_of;
@@ -589,7 +624,9 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             .iter()
             .filter(|it| it.candidate.member_count <= small_max)
             .map(|it| {
-                let all = it.is_initial || it.candidate.members_pos > self.from;
+                let moved = it.candidate.members_pos > self.from;
+                let all =
+                    it.is_initial || (moved && !self.limits.planted.is(Fault::NoThresholdRule));
                 let after = if all { -1 } else { self.from };
                 (it.candidate.own.conversation_id, after)
             })

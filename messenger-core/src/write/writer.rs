@@ -264,7 +264,7 @@ impl Task {
             return Ok(row.try_get_by_index(0)?);
         }
         tracing::warn!("the database was restarted or replaced; a new fence begins");
-        fence::start(db, DbBackend::Postgres).await?;
+        fence::start(db, DbBackend::Postgres, self.limits.planted).await?;
         Ok(fence::head(db).await.map_err(Failure::All)?.pos)
     }
 }

@@ -1,22 +1,62 @@
 //! Sync by cursor over random histories: whoever was away has, at the end, what somebody has who
 //! begins.
 //!
-//! `SYNC_HISTORIES` sets how many random histories are tried on each database (12, and 6 that listen), `SYNC_SEED`
-//! what they come from; the seed of each is in its failure.
+//! `SYNC_HISTORIES` sets how many random histories of each kind are tried on each database (12, and
+//! 6 with listeners or with copies), `SYNC_SEED` what they come from; the seed of each is in its
+//! failure.
+//!
+//! What the sync promises, and what asserts it: `try_history` is here, `Replica` is what it insists on
+//! in every history, `RULES` are asked of the rows at its end, and the rest are tests.
+//!
+//! | promise | asserted by |
+//! |---|---|
+//! | 1. positions are contiguous within a fence | `RULES` |
+//! | 2. what has an earlier position is seen earlier | `late_commits.rs` |
+//! | 3. a snapshot is exactly the changes up to its head | `late_commits.rs`, `Replica` |
+//! | 4. the version of a row never falls, and of one version there is one form | `Replica` |
+//! | 5. what is refused or changes nothing takes no position | `pull.rs`, `message_changes.rs`, `groups.rs` |
+//! | 6. `seq` is 1, 2, 3, … and rises with positions | `RULES` |
+//! | 7. a send takes place once for its client id | `races.rs`, `several_processes.rs` |
+//! | 8. markers stay within the conversation, members are counted, a pair has one conversation | `RULES`, `races.rs` |
+//! | 9. whoever was away has what somebody has who begins | `try_history` |
+//! | 10. what is not there is declared missing, and can be read | `Replica`, `pull.rs` |
+//! | 11. a run without writers tells each row once, in its last form | `pull.rs` |
+//! | 12. pages are bounded in rows and bytes, and runs end | `Replica`, `pull.rs` |
+//! | 13. cursors never go back, and any page may be asked for again | `try_history`, `Replica` |
+//! | 14. whoever is named on a page is known | `Replica` |
+//! | 15. the size of pages and the way of learning make no difference | `try_history` |
+//! | 16. who comes is told all anew, who goes is told so | `try_history`, `pull.rs` |
+//! | 17. nobody gets a message from before their time | `Replica`, `message_changes.rs` |
+//! | 18. nothing is told after a removal | `Replica`, `live.rs` |
+//! | 19. a cursor gives no authority | `sync/cursor.rs`, `pull.rs` |
+//! | 20. a stream tells what concerns its listener in order, each once | `try_history`, `Replica` |
+//! | 21. a stream that is cut off anywhere goes on | `try_history` |
+//! | 22. a cursor of a stream passes nothing that was not told | `try_history` |
+//! | 23. a queue that overruns changes none of it | `try_history` |
+//! | 24. sockets of older clients hear what they always heard | `contract/websocket_events.rs` |
+//! | 25. every node delivers every position once, in order | `live.rs`, `several_processes.rs` |
+//! | 26. … by reading the log alone | `several_processes.rs` |
+//! | 27. nobody is refused without a loss | `Replica` |
+//! | 28. whoever knows of what was lost is told, and others go on | `Replica`, `restores.rs`, `outages.rs` |
+//! | 29. no position is issued twice | `try_history`, `restores.rs`, `pull.rs` |
+//! | 30. older clients get the answers that they always got | the suite `contract` |
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Role, SettingsChange, Title};
 use messenger_core::events::{Resumed, Update};
-use messenger_core::messages::{Message, MessageBody, Reaction};
+use messenger_core::messages::{self, Message, MessageBody, Reaction};
 use messenger_core::users::{DisplayName, HostUser};
-use messenger_core::{ConversationId, Limits, MessengerEngine, Seq};
-use tests::soon;
+use messenger_core::{
+    ConversationId, Durability, Error, Fault, Limits, MessengerEngine, Position, Seq,
+};
+use tests::{DatabaseKind, soon};
 use tokio::time::timeout;
 
-use crate::replica::{Replica, Size, around};
-use crate::world::{Person, World, message, on_both_databases};
+use crate::replica::{Lapse, Replica, Size, around};
+use crate::world::{Copy, Person, Place, World, message, on_both_databases};
 
 /// A small generator, so that a failure can be repeated by its seed.
 #[derive(Debug)]
@@ -36,6 +76,47 @@ impl Random {
     }
 }
 
+/// What people may do, and how likely it is: other things in every history.
+const DEEDS: [Deed; 14] = [
+    Deed::Send,
+    Deed::Edit,
+    Deed::Delete,
+    Deed::React,
+    Deed::Mark,
+    Deed::Rename,
+    Deed::Add,
+    Deed::Remove,
+    Deed::TakeBack,
+    Deed::Leave,
+    Deed::SetRole,
+    Deed::Keep,
+    Deed::ChangeName,
+    Deed::Group,
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Send,
+    Edit,
+    Delete,
+    React,
+    Mark,
+    Rename,
+    Add,
+    Remove,
+    /// Somebody is removed and added again.
+    TakeBack,
+    Leave,
+    SetRole,
+    Keep,
+    ChangeName,
+    /// Somebody makes a group, or, where there are enough, deletes one.
+    Group,
+}
+
+/// Messages that somebody may still want to change.
+const FRESH: usize = 12;
+
 /// People who do random things.
 struct History {
     random: Random,
@@ -43,278 +124,578 @@ struct History {
     groups: Vec<ConversationId>,
     sent: Vec<Message>,
     names: usize,
+    /// Each deed as often as it is likely.
+    deeds: Vec<Deed>,
+    /// Conversations that there are at a time.
+    groups_max: usize,
 }
 
 impl History {
-    async fn begin(engine: &MessengerEngine, seed: u64) -> Self {
+    async fn begin(engine: &MessengerEngine, mut random: Random) -> Self {
         let mut people = Vec::new();
         for name in ["alice", "bob", "carol", "dave"] {
             people.push(Person::join(engine, name).await);
         }
-        let mut groups = Vec::new();
-        let direct = people[0].open_direct(&people[1]).await;
-        groups.push(direct.id);
-        Self {
-            random: Random(seed),
+        let mut deeds = [
+            vec![Deed::Send; 20],
+            vec![Deed::Edit; 6],
+            vec![Deed::TakeBack; 4],
+        ]
+        .concat();
+        for deed in DEEDS {
+            let weight = *random.of(&[1, 3, 12]);
+            deeds.extend(std::iter::repeat_n(deed, weight));
+        }
+        let mut history = Self {
             people,
-            groups,
+            groups: Vec::new(),
             sent: Vec::new(),
             names: 0,
+            deeds,
+            groups_max: *random.of(&[1, 2, 5]),
+            random,
+        };
+        if history.groups_max > 1 {
+            let direct = history.people[0].open_direct(&history.people[1]).await;
+            history.groups.push(direct.id);
         }
+        history.create_group().await;
+        history
+    }
+
+    fn name(&mut self) -> String {
+        self.names += 1;
+        format!("name {}", self.names)
+    }
+
+    async fn create_group(&mut self) {
+        let name = self.name();
+        let who = self.random.of(&self.people).clone();
+        let count = self.random.below(self.people.len()) + 1;
+        let others = self.people[..count].iter();
+        let others = others.filter(|it| it.user.id != who.user.id);
+        let members = others.map(|it| it.user.id).collect();
+        let new = NewGroup {
+            title: Title::parse(name, who.engine.limits()).unwrap(),
+            members,
+            history: *self
+                .random
+                .of(&[HistoryPolicy::All, HistoryPolicy::SinceJoin]),
+        };
+        let conversations = who.engine.conversations();
+        let made = conversations.create_group(&who.actor, new).await.unwrap();
+        self.groups.push(made.id);
+    }
+
+    /// Gives somebody another name.
+    async fn change_name(&mut self, n: usize) {
+        let name = self.name();
+        let who = &self.people[n];
+        let user = HostUser {
+            id: who.user.id,
+            username: who.user.username.clone(),
+            display_name: DisplayName::parse(&name).unwrap(),
+        };
+        who.engine.users().ensure(user).await.unwrap();
     }
 
     /// One random change. Most that the rules refuse are harmless, and part of the history.
     async fn step(&mut self) {
-        self.names += 1;
-        let what = self.random.below(100);
+        let deed = *self.random.of(&self.deeds);
         let who = self.random.of(&self.people).clone();
         let other = self.random.of(&self.people).clone();
         let group = *self.random.of(&self.groups);
         let conversations = who.engine.conversations();
-        let name = format!("name {}", self.names);
-        match what {
-            0..40 => {
+        match deed {
+            Deed::Send => {
+                let name = self.name();
                 if let Ok(sent) = who.try_send(group, message(&name)).await {
                     self.sent.push(sent.message);
                 }
             }
-            40..58 if !self.sent.is_empty() => {
-                let of = self.random.of(&self.sent).clone();
-                let sender = self.people.iter().find(|it| it.user.id == of.sender_id);
-                let sender = sender.unwrap();
-                let messages = sender.engine.messages();
-                if what < 48 {
-                    let body = MessageBody::parse(name, sender.engine.limits());
-                    let _ = messages
-                        .edit(&sender.actor, of.conversation_id, of.id, body.unwrap())
-                        .await;
-                } else if what < 52 {
-                    let _ = messages
-                        .delete(&sender.actor, of.conversation_id, of.id)
-                        .await;
-                } else {
-                    let emoji = Reaction::parse(
-                        self.random.of::<&str>(&["👍", "🎉", "x"]),
-                        who.engine.limits(),
-                    )
-                    .unwrap();
-                    let place = (of.conversation_id, of.id);
-                    let messages = who.engine.messages();
-                    let _ = if what < 56 {
-                        messages.react(&who.actor, place.0, place.1, emoji).await
-                    } else {
-                        messages.unreact(&who.actor, place.0, place.1, emoji).await
-                    };
-                }
-            }
-            58..66 => {
+            Deed::Edit | Deed::Delete | Deed::React => self.change_message(deed, &who).await,
+            Deed::Mark => {
                 let seq = Seq::new(self.random.below(12) as i64).unwrap();
-                let _ = if what < 63 {
-                    conversations.mark_read(&who.actor, group, seq).await
-                } else {
-                    conversations.mark_delivered(&who.actor, group, seq).await
+                let _ = match self.random.below(2) {
+                    0 => conversations.mark_read(&who.actor, group, seq).await,
+                    _ => conversations.mark_delivered(&who.actor, group, seq).await,
                 };
             }
-            66..69 => {
-                let title = Title::parse(name, who.engine.limits()).unwrap();
-                let _ = conversations.rename(&who.actor, group, title).await;
+            Deed::Rename => {
+                let _ = who.rename(group, &self.name()).await;
             }
-            69..78 => {
-                let _ = who.add(group, &[&other]).await;
-            }
-            78..85 => {
-                let _ = who.remove(group, &other).await;
-            }
-            85..88 => {
+            Deed::Leave => {
                 let _ = who.leave(group).await;
             }
-            88..90 => {
-                let role = *self.random.of(&[Role::Owner, Role::Admin, Role::Member]);
-                let _ = who.set_role(group, &other, role).await;
-            }
-            90..92 => {
+            Deed::Keep => {
                 let change = SettingsChange {
-                    pinned: Some(what == 90),
+                    pinned: Some(self.random.below(2) == 0),
                     ..SettingsChange::default()
                 };
                 let _ = who.change_settings(group, change).await;
             }
-            92 => {
-                let _ = who.delete(group).await;
+            Deed::ChangeName => {
+                let n = self.random.below(self.people.len());
+                self.change_name(n).await;
             }
-            93..96 => {
-                let user = HostUser {
-                    id: who.user.id,
-                    username: who.user.username.clone(),
-                    display_name: DisplayName::parse(&name).unwrap(),
-                };
-                who.engine.users().ensure(user).await.unwrap();
+            Deed::Group if self.groups.len() < self.groups_max => self.create_group().await,
+            Deed::Add | Deed::Remove | Deed::TakeBack | Deed::SetRole | Deed::Group => {
+                let role = *self.random.of(&[Role::Owner, Role::Admin, Role::Member]);
+                // Whoever may.
+                for who in self.people.clone() {
+                    let done = match deed {
+                        Deed::Add => who.add(group, &[&other]).await,
+                        Deed::Remove | Deed::TakeBack => who.remove(group, &other).await,
+                        Deed::SetRole => who.set_role(group, &other, role).await,
+                        _ => who.delete(group).await,
+                    };
+                    if done.is_ok() {
+                        if matches!(deed, Deed::Group) {
+                            self.groups.retain(|it| *it != group);
+                        }
+                        if self.groups.is_empty() {
+                            self.create_group().await;
+                        }
+                        if matches!(deed, Deed::TakeBack) {
+                            let _ = who.add(group, &[&other]).await;
+                        }
+                        return;
+                    }
+                }
             }
+        }
+    }
+
+    /// Changes a message, mostly one of the last.
+    async fn change_message(&mut self, deed: Deed, who: &Person) {
+        if self.sent.is_empty() {
+            return;
+        }
+        let old = self.sent.len().saturating_sub(FRESH);
+        let old = if self.random.below(4) == 0 { 0 } else { old };
+        let of = self.random.of(&self.sent[old..]).clone();
+        let place = (of.conversation_id, of.id);
+        let sender = self.people.iter().find(|it| it.user.id == of.sender_id);
+        let sender = sender.unwrap().clone();
+        let (limits, messages) = (who.engine.limits(), who.engine.messages());
+        let _ = match deed {
+            Deed::Edit => {
+                let body = MessageBody::parse(self.name(), limits).unwrap();
+                messages.edit(&sender.actor, place.0, place.1, body).await
+            }
+            Deed::Delete => messages.delete(&sender.actor, place.0, place.1).await,
             _ => {
-                let history = *self
+                let emoji = *self.random.of::<&str>(&["👍", "🎉", "x"]);
+                let emoji = Reaction::parse(emoji, limits).unwrap();
+                if self.random.below(3) == 0 {
+                    messages.unreact(&who.actor, place.0, place.1, emoji).await
+                } else {
+                    messages.react(&who.actor, place.0, place.1, emoji).await
+                }
+            }
+        };
+    }
+}
+
+/// How clients learn what has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// They ask for pages.
+    Pull,
+    /// They listen, are cut off at any moment, and resume.
+    Listen,
+    /// They ask for pages, while the engine crashes and older copies of the database are put back.
+    PullFromCopies,
+}
+
+/// What is wrong on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mistake {
+    Engine(Fault),
+    Client(Lapse),
+}
+
+/// What is true of the rows after every history, each with how many are exceptions.
+const RULES: [(&str, &str); 5] = [
+    (
+        "positions have no gap within a fence",
+        "SELECT CAST(coalesce(sum(abs(coalesce(f.end_pos, h.pos) - f.start_pos - \
+         (SELECT count(*) FROM events AS e WHERE e.pos > f.start_pos \
+         AND e.pos <= coalesce(f.end_pos, h.pos)))), 0) AS BIGINT) \
+         FROM sync_fences AS f JOIN sync_heads AS h ON h.shard = f.shard",
+    ),
+    (
+        "sequence numbers are 1, 2, 3, …",
+        "SELECT count(*) FROM conversations AS c WHERE c.last_seq <> \
+         (SELECT count(*) FROM messages AS m WHERE m.conversation_id = c.id \
+         AND m.seq BETWEEN 1 AND c.last_seq)",
+    ),
+    (
+        "sequence numbers and positions rise together",
+        "SELECT count(*) FROM messages AS a JOIN messages AS b \
+         ON b.conversation_id = a.conversation_id AND b.seq = a.seq + 1 \
+         WHERE b.created_pos <= a.created_pos OR a.changed_pos < a.created_pos",
+    ),
+    (
+        "members are counted",
+        "SELECT count(*) FROM conversations AS c WHERE c.member_count <> \
+         (SELECT count(*) FROM members AS m WHERE m.conversation_id = c.id AND m.state = 1)",
+    ),
+    (
+        "nobody has read what was not sent",
+        "SELECT count(*) FROM members AS m JOIN conversations AS c ON c.id = m.conversation_id \
+         WHERE m.last_read_seq > c.last_seq OR m.delivered_seq > c.last_seq \
+         OR m.delivered_seq < m.last_read_seq",
+    ),
+];
+
+/// One random history, with the replicas of those who are in it.
+struct Story {
+    place: Place,
+    mistake: Option<Mistake>,
+    limits: Limits,
+    engine: MessengerEngine,
+    history: History,
+    size: Size,
+    replicas: Vec<Replica>,
+    streams: Vec<Option<Resumed>>,
+    /// Answers that are still on their way.
+    fetched: Vec<(usize, ConversationId, messages::History)>,
+    copy: Option<(Copy, i64)>,
+}
+
+/// Tries one random history on a database of its own.
+pub(crate) async fn try_history(kind: DatabaseKind, way: Way, seed: u64, mistake: Option<Mistake>) {
+    let mut story = Story::begin(kind, seed, mistake).await;
+    let is_quiet = way != Way::PullFromCopies && story.history.random.below(8) > 0;
+    for _ in 0..150 {
+        match story.history.random.below(100) {
+            0..50 => story.history.step().await,
+            50..70 if way != Way::Listen => story.pull().await,
+            50..64 => story.listen().await,
+            64..66 => story.burst().await,
+            66..70 => story.cut_off(),
+            70..84 => story.fetch().await,
+            84..92 => story.deliver(),
+            // In most histories the database is always well.
+            _ if is_quiet => story.history.step().await,
+            92..94 => story.crash().await,
+            94..97 => story.copy().await,
+            _ => story.restore().await,
+        }
+    }
+    story.end(way).await;
+}
+
+impl Story {
+    async fn begin(kind: DatabaseKind, seed: u64, mistake: Option<Mistake>) -> Self {
+        let mut random = Random(seed);
+        random.below(2); // the first number says little
+        let mut limits = Limits::default();
+        limits.small_conversation_members_max = *random.of(&[2, 3]);
+        limits.subscriber_queue_max = *random.of(&[1, 2, 6]);
+        let size = Size {
+            limit: *random.of(&[1, 2, 3, 5, 9]),
+            timeline: *random.of(&[1, 2, 3, 5]),
+        };
+        let place = Place::new(kind).await;
+        let engine = open(&place, &limits, mistake).await;
+        let history = History::begin(&engine, random).await;
+        let lapse = match mistake {
+            Some(Mistake::Client(lapse)) => Some(lapse),
+            _ => None,
+        };
+        let replica = Replica::new(lapse);
+        let count = history.people.len();
+        Self {
+            place,
+            mistake,
+            limits,
+            engine,
+            history,
+            size,
+            replicas: vec![replica; count],
+            streams: (0..count).map(|_| None).collect(),
+            fetched: Vec::new(),
+            copy: None,
+        }
+    }
+
+    fn somebody(&mut self) -> (usize, Person) {
+        let n = self.history.random.below(self.replicas.len());
+        (n, self.history.people[n].clone())
+    }
+
+    async fn pull(&mut self) {
+        let (n, person) = self.somebody();
+        if self.history.random.below(8) == 0 {
+            // The answer is lost on its way, and asked for again.
+            self.replicas[n].clone().pull(&person, self.size).await;
+        }
+        if !self.replicas[n].pull(&person, self.size).await {
+            self.replicas[n].assert_equals_a_fresh_one(&person).await;
+        }
+    }
+
+    /// Somebody hears a little, while something happens.
+    async fn listen(&mut self) {
+        let (n, person) = self.somebody();
+        if self.streams[n].is_none() {
+            self.connect(n);
+            // While the stream begins.
+            for _ in 0..self.history.random.below(5) {
+                self.history.step().await;
+            }
+        }
+        for _ in 0..self.history.random.below(6) {
+            let Some(stream) = &mut self.streams[n] else {
+                return;
+            };
+            // Nothing to say now, perhaps.
+            let Ok(update) = timeout(Duration::from_millis(5), stream.next()).await else {
+                return;
+            };
+            self.hear(n, &person, update).await;
+        }
+    }
+
+    fn connect(&mut self, n: usize) {
+        let actor = &self.history.people[n].actor;
+        let pull = self.replicas[n].ask(self.size);
+        self.streams[n] = Some(self.engine.events().resume(actor, pull));
+    }
+
+    async fn hear(&mut self, n: usize, person: &Person, update: Option<Result<Update, Error>>) {
+        match update.unwrap() {
+            Ok(update) => self.replicas[n].take(person.user.id, update),
+            Err(Error::ResyncRequired(reason)) => {
+                self.replicas[n].begin_again(reason);
+                self.streams[n] = None;
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn cut_off(&mut self) {
+        let (n, _) = self.somebody();
+        self.streams[n] = None;
+    }
+
+    /// More at once than the queue of a listener holds.
+    async fn burst(&mut self) {
+        for _ in 0..20 {
+            self.history.step().await;
+        }
+    }
+
+    /// Some messages are asked for now, and the answer comes later.
+    async fn fetch(&mut self) {
+        let (n, person) = self.somebody();
+        let rooms: Vec<_> = self.replicas[n].rooms.keys().copied().collect();
+        if rooms.is_empty() {
+            return;
+        }
+        let id = *self.history.random.of(&rooms);
+        let room = &self.replicas[n].rooms[&id];
+        let holes: Vec<i64> = room.holes.keys().copied().collect();
+        let last = room.conversation.last_seq.get();
+        // One that is known to be missing, one that is newer than all that is known, or any.
+        let seq = match self.history.random.below(4) {
+            0 | 3 if !holes.is_empty() => *self.history.random.of(&holes),
+            1 => last + 1,
+            _ => {
+                1 + self
+                    .history
                     .random
-                    .of(&[HistoryPolicy::All, HistoryPolicy::SinceJoin]);
-                let new = NewGroup {
-                    title: Title::parse(name, who.engine.limits()).unwrap(),
-                    members: vec![other.user.id],
-                    history,
-                };
-                let made = conversations.create_group(&who.actor, new).await.unwrap();
-                self.groups.push(made.id);
+                    .below(usize::try_from(last).unwrap() + 1) as i64
             }
+        };
+        let conversations = self.engine.conversations();
+        if let Ok(membership) = conversations.membership(&person.actor, id).await {
+            let messages = self.engine.messages();
+            let read = messages.history(&membership, around(seq), 3).await;
+            self.fetched.push((n, id, read.unwrap()));
+        }
+    }
+
+    fn deliver(&mut self) {
+        if !self.fetched.is_empty() {
+            let which = self.history.random.below(self.fetched.len());
+            let (n, id, read) = self.fetched.swap_remove(which);
+            self.replicas[n].fill(id, &read);
+        }
+    }
+
+    /// The engine ends in the middle of what it does, and begins again.
+    async fn crash(&mut self) {
+        let group = *self.history.random.of(&self.history.groups);
+        let sends = (0..4).map(|_| {
+            let who = self.history.random.of(&self.history.people).clone();
+            tokio::spawn(async move {
+                let _ = who.try_send(group, message("under way")).await;
+            })
+        });
+        let sends: Vec<_> = sends.collect();
+        for _ in 0..self.history.random.below(4) {
+            tokio::task::yield_now().await;
+        }
+        for send in sends {
+            send.abort();
+        }
+        if self.place.kind() == DatabaseKind::Postgres {
+            self.place.cut_connections().await;
+        }
+        self.reopen().await;
+    }
+
+    async fn copy(&mut self) {
+        // A copy in PostgreSQL needs the database for itself.
+        let closes = self.place.kind() == DatabaseKind::Postgres;
+        if closes {
+            self.engine.close().await;
+        }
+        let copy = self.place.copy().await;
+        let pos = self
+            .place
+            .number_in(&copy, "SELECT pos FROM sync_heads")
+            .await;
+        self.copy = Some((copy, pos));
+        if closes {
+            self.reopen().await;
+        }
+    }
+
+    async fn restore(&mut self) {
+        let Some((copy, pos)) = self.copy.take() else {
+            return;
+        };
+        self.engine.close().await;
+        let end = self.place.number("SELECT pos FROM sync_heads").await;
+        self.place.put_back(&copy).await;
+        for replica in &mut self.replicas {
+            replica.lost.push((pos, end));
+        }
+        self.reopen().await;
+        let sql = "SELECT fence_start FROM sync_heads";
+        assert!(self.place.number(sql).await > end, "positions come again");
+    }
+
+    async fn reopen(&mut self) {
+        self.streams.fill_with(|| None);
+        self.engine = open(&self.place, &self.limits, self.mistake).await;
+        for person in &mut self.history.people {
+            *person = person.at(&self.engine);
+        }
+    }
+
+    async fn end(mut self, way: Way) {
+        let size = self.size;
+        if way == Way::Listen {
+            self.all_hear_all().await;
+            // A stream that is live tells all, without a sync.
+            for _ in 0..20 {
+                self.history.step().await;
+            }
+            self.all_hear_all().await;
+        }
+        for (replica, person) in self.replicas.iter_mut().zip(&self.history.people) {
+            replica.catch_up(person, size).await;
+        }
+        // What comes late changes nothing.
+        for (n, id, read) in self.fetched {
+            self.replicas[n].fill(id, &read);
+        }
+        for (replica, person) in self.replicas.iter_mut().zip(&self.history.people) {
+            replica.assert_equals_a_fresh_one(person).await;
+            replica.catch_up(person, size).await;
+            replica.fill_holes(person).await;
+            replica.assert_equals_a_fresh_one(person).await;
+        }
+        for (rule, exceptions) in RULES {
+            assert_eq!(self.place.number(exceptions).await, 0, "{rule}");
+        }
+        self.engine.close().await;
+    }
+
+    /// Everybody listens until they have heard of something of their own, and so of all before it.
+    async fn all_hear_all(&mut self) {
+        for n in 0..self.replicas.len() {
+            if self.streams[n].is_none() {
+                self.connect(n);
+            }
+        }
+        for _ in 0..self.replicas.len() {
+            self.history.step().await;
+        }
+        for (n, person) in self.history.people.clone().iter().enumerate() {
+            self.history.change_name(n).await;
+            let name = &person.user.username;
+            let sql = format!("SELECT changed_pos FROM users WHERE username = '{name}'");
+            let until = Position::new(self.place.number(&sql).await).unwrap();
+            while self.replicas[n].told < until {
+                if self.streams[n].is_none() {
+                    self.connect(n); // its cursor was refused
+                }
+                let stream = self.streams[n].as_mut().unwrap();
+                let update = soon("all is heard", stream.next()).await;
+                self.hear(n, person, update).await;
+            }
+            // In the middle of a run it would not be.
+            while !self.replicas[n].is_whole {
+                let stream = self.streams[n].as_mut().unwrap();
+                let update = soon("the rest is heard", stream.next()).await;
+                self.hear(n, person, update).await;
+            }
+            self.replicas[n].assert_equals_a_fresh_one(person).await;
         }
     }
 }
 
-/// A random history with replicas that listen, are cut off at any moment, and resume.
-async fn try_listening(world: &World, seed: u64) {
-    let mut limits = Limits::default();
-    limits.small_conversation_members_max = 3;
-    limits.subscriber_queue_max = 4;
-    let engine = world.place.builder().limits(limits).open().await.unwrap();
-    let mut history = History::begin(&engine, seed).await;
-    let size = Size {
-        limit: *history.random.of(&[3, 9]),
-        timeline: *history.random.of(&[1, 3]),
+async fn open(place: &Place, limits: &Limits, mistake: Option<Mistake>) -> MessengerEngine {
+    let builder = place.builder().limits(limits.clone());
+    // No power is lost here.
+    let builder = builder.durability(Durability::Relaxed);
+    let builder = match mistake {
+        Some(Mistake::Engine(fault)) => builder.plant(fault),
+        _ => builder,
     };
-    let count = history.people.len();
-    let mut replicas = vec![Replica::default(); count];
-    let mut streams: Vec<Option<Resumed>> = (0..count).map(|_| None).collect();
-    for _ in 0..150 {
-        let n = history.random.below(count);
-        let person = history.people[n].clone();
-        match history.random.below(10) {
-            0..5 => history.step().await,
-            5..9 => {
-                let stream = streams[n].get_or_insert_with(|| {
-                    let pull = replicas[n].ask(size);
-                    engine.events().resume(&person.actor, pull)
-                });
-                for _ in 0..history.random.below(4) {
-                    let next = timeout(Duration::from_millis(20), stream.next());
-                    match next.await {
-                        Ok(update) => replicas[n].take(person.user.id, update.unwrap().unwrap()),
-                        Err(_) => break, // nothing to say now
-                    }
-                }
-            }
-            _ => streams[n] = None,
-        }
-    }
-    drop(streams);
-    for (replica, person) in replicas.iter_mut().zip(&history.people) {
-        let mut stream = engine.events().resume(&person.actor, replica.ask(size));
-        loop {
-            let next = soon("the stream is live", stream.next()).await;
-            let update = next.unwrap().unwrap();
-            let is_live = matches!(update, Update::Live { .. });
-            replica.take(person.user.id, update);
-            if is_live {
-                break;
-            }
-        }
-        replica.assert_equals_a_fresh_one(person).await;
-    }
-    // A stream that is live tells all, without a sync.
-    let mut streams = Vec::new();
-    for (replica, person) in replicas.iter_mut().zip(&history.people) {
-        streams.push(engine.events().resume(&person.actor, replica.ask(size)));
-    }
-    for _ in 0..20 {
-        history.step().await;
-    }
-    for ((replica, person), stream) in replicas.iter_mut().zip(&history.people).zip(&mut streams) {
-        while let Ok(update) = timeout(Duration::from_millis(500), stream.next()).await {
-            replica.take(person.user.id, update.unwrap().unwrap());
-        }
-        replica.assert_equals_a_fresh_one(person).await;
-    }
-    engine.close().await;
+    builder.open().await.unwrap()
 }
 
-/// A random history with replicas that come and go in pages of random sizes.
-async fn try_history(world: &World, seed: u64) {
-    let mut limits = Limits::default();
-    limits.small_conversation_members_max = 3;
-    let engine = world.place.builder().limits(limits).open().await.unwrap();
-    let mut history = History::begin(&engine, seed).await;
-    let size = Size {
-        limit: *history.random.of(&[2, 3, 5, 9]),
-        timeline: *history.random.of(&[1, 2, 3, 5]),
-    };
-    let mut replicas = vec![Replica::default(); history.people.len()];
-    let mut fetched = Vec::new();
-    for _ in 0..150 {
-        match history.random.below(10) {
-            0..6 => history.step().await,
-            6..8 => {
-                let n = history.random.below(replicas.len());
-                let person = history.people[n].clone();
-                if !replicas[n].pull(&person, size).await {
-                    replicas[n].assert_equals_a_fresh_one(&person).await;
-                }
-            }
-            8 => {
-                // A hole is asked for now, and the answer comes later.
-                let n = history.random.below(replicas.len());
-                let person = &history.people[n];
-                let holes = replicas[n].rooms.iter().find_map(|(id, room)| {
-                    let hole = room.holes.keys().next()?;
-                    Some((*id, *hole))
-                });
-                if let Some((id, hole)) = holes {
-                    let conversations = engine.conversations();
-                    if let Ok(membership) = conversations.membership(&person.actor, id).await {
-                        let messages = engine.messages();
-                        let read = messages.history(&membership, around(hole), 2).await;
-                        fetched.push((n, id, read.unwrap()));
-                    }
-                }
-            }
-            _ => {
-                if !fetched.is_empty() {
-                    let (n, id, read) = fetched.swap_remove(history.random.below(fetched.len()));
-                    replicas[n].fill(id, &read);
-                }
-            }
-        }
-    }
-    for (n, id, read) in fetched {
-        replicas[n].fill(id, &read);
-    }
-    for (replica, person) in replicas.iter_mut().zip(&history.people) {
-        replica.catch_up(person, size).await;
-        replica.assert_equals_a_fresh_one(person).await;
-    }
-    engine.close().await;
+pub(crate) fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok();
+    text.map(|text| text.parse().unwrap())
 }
 
-/// Tries random histories, each in a world of its own, and names the seed of one that fails.
-async fn try_each(world: World, histories: u64, attempt: impl AsyncFn(&World, u64)) {
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().unwrap())
-    };
-    let histories = number("SYNC_HISTORIES").unwrap_or(histories);
-    let base = number("SYNC_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
+/// What the seeds of random histories begin with.
+pub(crate) fn first_seed() -> u64 {
+    number("SYNC_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16)
+}
+
+/// Tries random histories, and names the seed of one that fails.
+async fn try_each(world: World, histories: u64, way: Way) {
     let kind = world.place.kind();
     drop(world);
-    for seed in base..base + histories {
-        let world = World::new(kind).await;
-        let tried = std::panic::AssertUnwindSafe(attempt(&world, seed));
+    let histories = number("SYNC_HISTORIES").unwrap_or(histories);
+    for seed in first_seed()..first_seed() + histories {
+        let tried = AssertUnwindSafe(try_history(kind, way, seed, None));
         if let Err(panic) = tried.catch_unwind().await {
             println!("SYNC_SEED={seed} SYNC_HISTORIES=1");
             std::panic::resume_unwind(panic);
         }
     }
 }
+
 on_both_databases!(
     async fn whoever_was_away_has_what_somebody_has_who_begins(world: World) {
-        try_each(world, 12, try_history).await;
+        try_each(world, 12, Way::Pull).await;
     }
 
     async fn whoever_listens_and_is_cut_off_and_resumes_has_everything(world: World) {
-        try_each(world, 6, try_listening).await;
+        try_each(world, 6, Way::Listen).await;
+    }
+
+    async fn whoever_has_seen_what_a_restore_took_back_begins_again_and_others_go_on(world: World) {
+        try_each(world, 6, Way::PullFromCopies).await;
     }
 );

@@ -7,7 +7,6 @@
 )]
 
 mod replica;
-mod resume;
 mod world;
 
 mod accounts;
@@ -15,6 +14,7 @@ mod cancellation;
 mod crashes;
 mod deletions;
 mod exports;
+mod faults;
 mod groups;
 mod histories;
 mod hosts;
@@ -27,4 +27,5 @@ mod own;
 mod pull;
 mod races;
 mod restores;
+mod resume;
 mod several_processes;

@@ -412,6 +412,255 @@ on_both_databases!(
         }
     }
 
+    async fn a_gap_begins_after_what_the_client_has(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        for _ in 0..10 {
+            alice.send(conversation.id, "known").await;
+        }
+        for timeline in [2, 6] {
+            let mut pull = Pull {
+                timeline_limit: timeline,
+                ..Pull::default()
+            };
+            let bootstrap = world.engine.sync().bootstrap(&bob.actor).await.unwrap();
+            let known = bootstrap.conversations[0].last_seq.get();
+            pull.cursor = Some(bootstrap.next);
+            for _ in 0..timeline {
+                alice.send(conversation.id, "new").await;
+            }
+
+            let page = world
+                .engine
+                .sync()
+                .pull(&bob.actor, &pull)
+                .await
+                .unwrap()
+                .page;
+            assert_eq!(
+                (page.messages.len(), page.gaps),
+                (timeline as usize, vec![])
+            );
+
+            alice.send(conversation.id, "one more").await;
+            let page = world
+                .engine
+                .sync()
+                .pull(&bob.actor, &pull)
+                .await
+                .unwrap()
+                .page;
+            let gaps = page.gaps.iter().map(|it| (it.first.get(), it.last.get()));
+            assert_eq!(gaps.collect::<Vec<_>>(), [(known + 1, known + 1)]);
+            assert_eq!(page.messages.len(), timeline as usize);
+        }
+    }
+
+    async fn a_large_group_has_no_markers_on_a_page(world: World) {
+        let mut limits = Limits::default();
+        limits.small_conversation_members_max = 2;
+        let engine = world.place.builder().limits(limits).open().await.unwrap();
+        let alice = Person::join(&engine, "alice").await;
+        let (bob, carol) = (
+            Person::join(&engine, "bob").await,
+            Person::join(&engine, "carol").await,
+        );
+        let group = alice.create_group(&[&bob, &carol]).await;
+        alice.send(group, "hello").await;
+        let first = engine
+            .sync()
+            .pull(&bob.actor, &Pull::default())
+            .await
+            .unwrap();
+        assert_eq!(first.page.markers, []);
+        let pull = Pull {
+            cursor: Some(first.next),
+            ..Pull::default()
+        };
+
+        let one = Seq::new(1).unwrap();
+        carol.mark_read(group, one).await.unwrap();
+        let page = engine.sync().pull(&bob.actor, &pull).await.unwrap().page;
+        assert!(page.is_empty(), "{page:?}");
+
+        bob.mark_read(group, one).await.unwrap();
+        let page = engine.sync().pull(&bob.actor, &pull).await.unwrap().page;
+        assert_eq!(page.markers, []);
+        assert_eq!(page.conversations[0].conversation.own.last_read, one);
+    }
+
+    async fn what_was_compacted_is_no_place_to_go_on_from(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let old = world.engine.sync().bootstrap(&bob.actor).await.unwrap();
+        alice.send(conversation.id, "hello").await;
+        let new = world.engine.sync().bootstrap(&bob.actor).await.unwrap();
+        let horizon = new.stamp.as_of.get();
+
+        let horizon = format!("UPDATE sync_heads SET horizon_pos = {horizon}");
+        world.place.execute(&horizon).await;
+
+        let pull = async |cursor| {
+            let pull = Pull {
+                cursor,
+                ..Pull::default()
+            };
+            world.engine.sync().pull(&bob.actor, &pull).await
+        };
+        let refused = pull(Some(old.next)).await;
+        assert!(
+            matches!(refused, Err(Error::ResyncRequired(ResyncReason::Compacted))),
+            "{refused:?}"
+        );
+        assert!(pull(Some(new.next)).await.unwrap().page.is_empty());
+        assert_eq!(pull(None).await.unwrap().page.messages.len(), 1);
+    }
+
+    async fn a_position_counts_if_it_was_issued_in_this_history(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        alice.send(conversation.id, "hello").await;
+        let stamp = world
+            .engine
+            .sync()
+            .bootstrap(&bob.actor)
+            .await
+            .unwrap()
+            .stamp;
+        let (first, last) = (stamp.fence.get(), stamp.as_of.get());
+        world.engine.close().await;
+        if world.place.kind() == tests::DatabaseKind::Postgres {
+            let before = "UPDATE sync_heads SET incarnation = 'before'";
+            world.place.execute(before).await;
+        }
+        let engine = world.place.open().await;
+        let bob = bob.at(&engine);
+        let next = engine.sync().bootstrap(&bob.actor).await.unwrap().stamp;
+        assert!(next.fence.get() > last);
+        let is_known = async |position| {
+            let pull = Pull {
+                seen: Position::new(position),
+                ..Pull::default()
+            };
+            match engine.sync().pull(&bob.actor, &pull).await {
+                Ok(_) => true,
+                Err(Error::ResyncRequired(ResyncReason::HistoryDiverged)) => false,
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+
+        for (position, known) in [
+            (0, true),
+            (first - 1, false),
+            (first, true),
+            (last, true),
+            (last + 1, false),
+            (next.fence.get() - 1, false),
+            (next.fence.get(), true),
+            (next.as_of.get(), true),
+            (next.as_of.get() + 1, false),
+        ] {
+            assert_eq!(is_known(position).await, known, "{position} of {stamp:?}");
+        }
+
+        // Whoever restores by command declares all that was before void.
+        let newest = format!(
+            "UPDATE sync_fences SET clean = {} WHERE start_pos = {}",
+            match world.place.kind() {
+                tests::DatabaseKind::Sqlite => "0",
+                tests::DatabaseKind::Postgres => "false",
+            },
+            next.fence.get()
+        );
+        world.place.execute(&newest).await;
+        assert!(!is_known(last).await);
+        assert!(is_known(next.fence.get()).await);
+    }
+
+    async fn what_is_refused_or_is_so_already_takes_no_position(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let carol = world.person("carol").await;
+        let group = alice.create_group(&[&bob]).await;
+        let sent = alice.send(conversation.id, "hello").await;
+        bob.mark_read(conversation.id, sent.seq).await.unwrap();
+        let dump = async || {
+            let pos = world.place.number("SELECT pos FROM sync_heads").await;
+            let events = world.place.count("events").await;
+            (pos, events)
+        };
+        let before = dump().await;
+
+        // Refused.
+        assert!(carol.try_send(group, message("hello")).await.is_err());
+        assert!(bob.remove(group, &alice).await.is_err());
+        assert!(bob.rename(group, "Bob's").await.is_err());
+        // So already.
+        bob.mark_read(conversation.id, sent.seq).await.unwrap();
+        alice.add(group, &[&bob]).await.unwrap();
+        alice.rename(group, "Hikers").await.unwrap();
+        let again = crate::world::message_as(sent.client_message_id.as_str(), "hello");
+        assert!(
+            !alice
+                .try_send(conversation.id, again)
+                .await
+                .unwrap()
+                .created
+        );
+        let body = MessageBody::parse("hello", world.engine.limits()).unwrap();
+        let messages = world.engine.messages();
+        let edited = messages.edit(&alice.actor, conversation.id, sent.id, body);
+        assert_eq!(edited.await.unwrap(), sent);
+
+        assert_eq!(dump().await, before);
+    }
+
+    async fn a_run_without_writers_tells_each_row_once_in_its_last_form(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let mut groups = Vec::new();
+        for _ in 0..3 {
+            groups.push(alice.create_group(&[&bob]).await);
+        }
+        let bootstrap = world.engine.sync().bootstrap(&bob.actor).await.unwrap();
+        for group in &groups {
+            let sent = alice.send(*group, "one").await;
+            for text in ["two", "three"] {
+                alice.send(*group, text).await;
+                let body = MessageBody::parse(format!("edited: {text}"), world.engine.limits());
+                let messages = world.engine.messages();
+                let edited = messages.edit(&alice.actor, *group, sent.id, body.unwrap());
+                edited.await.unwrap();
+            }
+        }
+
+        for limit in [1, 2, 3, 5, 9, 200] {
+            let mut pull = Pull {
+                cursor: Some(bootstrap.next.clone()),
+                limit,
+                ..Pull::default()
+            };
+            let (mut conversations, mut texts) = (Vec::new(), Vec::new());
+            loop {
+                let pulled = world.engine.sync().pull(&bob.actor, &pull).await.unwrap();
+                let page = pulled.page;
+                conversations.extend(page.conversations.iter().map(|it| it.conversation.id));
+                texts.extend(
+                    page.messages
+                        .into_iter()
+                        .map(|it| (it.conversation_id, it.content)),
+                );
+                pull.cursor = Some(pulled.next);
+                if !page.has_more {
+                    break;
+                }
+            }
+            let expected = groups.iter().flat_map(|group| {
+                ["two", "edited: three", "three"].map(|text| (*group, text.to_owned()))
+            });
+            let (mut expected, mut texts) = (expected.collect::<Vec<_>>(), texts);
+            expected.sort();
+            texts.sort();
+            assert_eq!(texts, expected, "in pages of {limit}");
+            assert_eq!(conversations, groups, "in pages of {limit}");
+        }
+    }
+
     // The message is not told to them, but its conversation has a new version, which nothing that
     // comes later would tell.
     async fn who_listens_hears_of_a_conversation_whose_last_message_they_may_not_see(world: World) {

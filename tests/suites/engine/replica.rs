@@ -10,7 +10,7 @@ use messenger_core::events::{Event, EventKind, Update};
 use messenger_core::messages::{Between, History, Message};
 use messenger_core::sync::{Cursor, OwnChanges, Page, Pull};
 use messenger_core::users::{Block, Pref, PrefKey, User};
-use messenger_core::{ConversationId, Error, Position, Seq, UserId};
+use messenger_core::{ConversationId, Error, Position, ResyncReason, Seq, UserId};
 
 use crate::world::Person;
 
@@ -19,6 +19,21 @@ use crate::world::Person;
 pub(crate) struct Size {
     pub(crate) limit: u32,
     pub(crate) timeline: u32,
+}
+
+/// A duty that a client forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lapse {
+    /// Whatever came last replaces what is there.
+    NoVersionMerge,
+    /// What a page says of a message in a hole is dropped.
+    DropRowsInHoles,
+    /// Any answer fills a hole.
+    IgnoreAsOf,
+    /// An answer counts though the conversation was joined again since.
+    IgnoreMembershipVersion,
+    /// An answer counts though it is of another life of the database.
+    MixFences,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -31,6 +46,17 @@ pub(crate) struct Replica {
     /// The newest position of any answer since the last page, and the history that it belongs to.
     seen: Option<Position>,
     fence: Option<Position>,
+    /// The position up to which pages and events have told everything.
+    pub(crate) told: Position,
+    /// Whether no page is missing.
+    pub(crate) is_whole: bool,
+    /// Whether the cursor may stand beyond everything that was told, since nothing concerned it.
+    is_beyond: bool,
+    /// The newest position that anything here is of.
+    newest: Position,
+    lapse: Option<Lapse>,
+    /// What restores have taken back: after the first position, up to the second.
+    pub(crate) lost: Vec<(i64, i64)>,
 }
 
 /// One conversation of a replica.
@@ -46,6 +72,14 @@ pub(crate) struct Room {
 }
 
 impl Replica {
+    /// One that has nothing yet.
+    pub(crate) fn new(lapse: Option<Lapse>) -> Self {
+        Self {
+            lapse,
+            ..Self::default()
+        }
+    }
+
     /// Asks for pages until there are no more; tells how many it took.
     pub(crate) async fn catch_up(&mut self, person: &Person, size: Size) -> usize {
         let mut pages = 0;
@@ -74,13 +108,13 @@ impl Replica {
         let pull = self.ask(size);
         let pulled = match person.engine.sync().pull(&person.actor, &pull).await {
             Ok(pulled) => pulled,
-            Err(Error::ResyncRequired(_)) => {
-                // Everything that is not confirmed from the beginning is dropped.
-                *self = Self::default();
+            Err(Error::ResyncRequired(reason)) => {
+                self.begin_again(reason);
                 return true;
             }
             Err(error) => panic!("{error:?}"),
         };
+        assert!(!self.has_diverged(), "what was lost is taken for history");
         let own = pulled.page.own.prefs.len() + pulled.page.own.blocks.len();
         let rows = pulled.page.messages.len() + pulled.page.conversations.len() + own;
         let most = (size.limit + size.timeline + 1) as usize;
@@ -91,8 +125,41 @@ impl Replica {
         has_more
     }
 
+    /// Whether anything here is of a history that a restore took back.
+    fn has_diverged(&self) -> bool {
+        let newest = self.newest.get();
+        let mut lost = self.lost.iter();
+        lost.any(|(fork, end)| (fork + 1..=*end).contains(&newest))
+    }
+
+    /// Drops everything that is not confirmed from the beginning, which only what was taken back is
+    /// a reason for.
+    pub(crate) fn begin_again(&mut self, reason: ResyncReason) {
+        assert_eq!(reason, ResyncReason::HistoryDiverged);
+        let may_have = self.is_beyond && !self.lost.is_empty();
+        assert!(
+            self.has_diverged() || may_have,
+            "refused, though nothing was lost"
+        );
+        *self = Self {
+            lapse: self.lapse,
+            lost: std::mem::take(&mut self.lost),
+            ..Self::default()
+        };
+    }
+
+    /// Everything up to a position is known now, by a cursor that says so itself.
+    fn told(&mut self, position: Position) {
+        self.told = position;
+        self.is_beyond = false;
+        self.newest = self.newest.max(position);
+        self.seen = self.seen.filter(|seen| *seen > position);
+    }
+
     fn apply(&mut self, page: Page) {
-        self.seen = None; // the cursor itself says what this page knew
+        assert!(page.stamp.as_of >= self.told, "a page of the past");
+        self.is_whole = !page.has_more;
+        self.told(page.stamp.as_of);
         self.fence = Some(page.stamp.fence);
         for user in page.users {
             self.users.insert(user.id, user);
@@ -116,6 +183,12 @@ impl Replica {
                 continue;
             }
             let room = self.rooms.get_mut(&id).unwrap();
+            let (before, now) = (&room.conversation, &change.conversation);
+            assert!(
+                (before.version, before.own.version) <= (now.version, now.own.version)
+                    && before.own.version <= now.own.version,
+                "a conversation of the past"
+            );
             if let Some(members) = listed {
                 room.members = members;
             }
@@ -132,12 +205,16 @@ impl Replica {
             }
         }
         for message in page.messages {
-            assert!(self.users.contains_key(&message.sender_id), "a sender");
+            let named = message.mentions.iter().chain([&message.sender_id]);
+            assert!(named.into_iter().all(|id| self.users.contains_key(id)));
             let room = self.rooms.get_mut(&message.conversation_id).unwrap();
             let in_a_hole = room.holes.contains_key(&message.seq.get());
-            room.store(message, !in_a_hole);
+            if !in_a_hole || self.lapse != Some(Lapse::DropRowsInHoles) {
+                room.store(message, !in_a_hole, self.lapse);
+            }
         }
         for marker in page.markers {
+            assert!(self.users.contains_key(&marker.user_id), "whose marker");
             let room = self.rooms.get_mut(&marker.conversation_id).unwrap();
             let known = room.markers.get(&marker.user_id);
             if known.is_none_or(|known| known.version <= marker.version) {
@@ -174,6 +251,7 @@ impl Replica {
     pub(crate) fn take(&mut self, me: UserId, update: Update) {
         match update {
             Update::Page { page, cursor } => {
+                assert!(!self.has_diverged(), "what was lost is taken for history");
                 self.apply(*page);
                 self.cursor = Some(cursor);
             }
@@ -181,13 +259,18 @@ impl Replica {
                 self.happened(me, &event);
                 self.cursor = Some(cursor);
             }
-            Update::Live { cursor } | Update::Quiet { cursor } => self.cursor = Some(cursor),
+            Update::Live { cursor } | Update::Quiet { cursor } => {
+                self.is_whole = true;
+                self.is_beyond = true;
+                self.cursor = Some(cursor);
+            }
             _ => {}
         }
     }
 
     fn happened(&mut self, me: UserId, event: &Event) {
-        self.seen = None;
+        assert!(event.position > self.told, "told twice, or in no order");
+        self.told(event.position);
         match &event.kind {
             EventKind::MessageCreated {
                 message,
@@ -216,7 +299,7 @@ impl Replica {
                     message.seq,
                     event.position,
                 ));
-                room.store(message.clone(), true);
+                room.store(message.clone(), true, self.lapse);
             }
             EventKind::MessageUpdated {
                 message,
@@ -247,7 +330,7 @@ impl Replica {
                 if in_a_hole {
                     room.holes.insert(message.seq.get(), message.version);
                 } else {
-                    room.store(message, true);
+                    room.store(message, true, self.lapse);
                 }
             }
             EventKind::MessageDeleted {
@@ -263,7 +346,7 @@ impl Replica {
                     own.unread_count -= 1;
                 }
                 let in_a_hole = room.holes.contains_key(&message.seq.get());
-                room.store(message.clone(), !in_a_hole);
+                room.store(message.clone(), !in_a_hole, self.lapse);
             }
             EventKind::MarkerChanged {
                 conversation,
@@ -307,20 +390,43 @@ impl Replica {
     pub(crate) fn fill(&mut self, conversation: ConversationId, history: &History) {
         let stamp = history.stamp;
         // Of another life of the database: only a sync can tell whether it goes together.
-        if self.fence != Some(stamp.fence) {
+        if self.fence != Some(stamp.fence) && self.lapse != Some(Lapse::MixFences) {
             return;
         }
         self.seen = self.seen.max(Some(stamp.as_of));
+        self.newest = self.newest.max(stamp.as_of);
         let Some(room) = self.rooms.get_mut(&conversation) else {
             return;
         };
-        if room.conversation.own.membership_version != history.membership_version {
+        let joined_again = room.conversation.own.membership_version != history.membership_version;
+        if joined_again && self.lapse != Some(Lapse::IgnoreMembershipVersion) {
             return;
         }
         for message in &history.messages {
             let hole = room.holes.get(&message.seq.get());
-            let fills = hole.is_none_or(|as_of| *as_of <= stamp.as_of);
-            room.store(message.clone(), fills);
+            let fills = hole.is_none_or(|as_of| *as_of <= stamp.as_of)
+                || self.lapse == Some(Lapse::IgnoreAsOf);
+            room.store(message.clone(), fills, self.lapse);
+        }
+    }
+
+    /// Reads every message that it knows to be missing.
+    pub(crate) async fn fill_holes(&mut self, person: &Person) {
+        let holes = self.rooms.iter().flat_map(|(id, room)| {
+            let holes = room.holes.keys();
+            holes.map(|hole| (*id, *hole)).collect::<Vec<_>>()
+        });
+        for (id, hole) in holes.collect::<Vec<_>>() {
+            let conversations = person.engine.conversations();
+            let membership = conversations.membership(&person.actor, id).await.unwrap();
+            let messages = person.engine.messages();
+            let read = messages.history(&membership, around(hole), 3).await;
+            self.fill(id, &read.unwrap());
+            let left = &self.rooms[&id].holes;
+            assert!(
+                !left.contains_key(&hole),
+                "{hole} of {id} can not be filled"
+            );
         }
     }
 
@@ -355,6 +461,11 @@ impl Replica {
             );
             let history = person.history(*id).await;
             assert_eq!(history.len() as i64, (last - first + 1).max(0));
+            let own = &room.conversation.own;
+            let unread = history.iter().filter(|it| {
+                it.seq > own.last_read && it.deleted_at.is_none() && it.sender_id != person.user.id
+            });
+            assert_eq!(own.unread_count, unread.count() as u64, "unread in {id}");
             for message in history {
                 let seq = message.seq.get();
                 if room.verified.contains(&seq) {
@@ -411,14 +522,20 @@ impl Room {
         }
     }
 
-    fn store(&mut self, message: Message, is_verified: bool) {
+    fn store(&mut self, message: Message, is_verified: bool, lapse: Option<Lapse>) {
+        let visible_from = self.conversation.own.visible_from;
+        assert!(message.seq >= visible_from, "from before the member's time");
         let seq = message.seq.get();
         if is_verified {
             self.holes.remove(&seq);
             self.verified.insert(seq);
         }
         let known = self.messages.get(&seq);
-        if known.is_none_or(|known| known.version <= message.version) {
+        if let Some(known) = known.filter(|known| known.version == message.version) {
+            assert_eq!(*known, message, "two forms of one version");
+        }
+        let is_newer = known.is_none_or(|known| known.version <= message.version);
+        if is_newer || lapse == Some(Lapse::NoVersionMerge) {
             self.messages.insert(seq, message);
         }
     }

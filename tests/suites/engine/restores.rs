@@ -24,6 +24,7 @@ async fn try_restore(kind: DatabaseKind, later: Duration) {
     let mut ahead = behind.clone();
     world.engine.close().await;
     let copy = world.place.copy().await;
+    let fork = world.place.number("SELECT pos FROM sync_heads").await;
 
     let engine = world.place.open().await;
     let (alice, bob) = (alice.at(&engine), bob.at(&engine));
@@ -40,6 +41,7 @@ async fn try_restore(kind: DatabaseKind, later: Duration) {
     };
     assert!(running.pull(&bob, one_row).await);
     engine.close().await;
+    let end = world.place.number("SELECT pos FROM sync_heads").await;
     world.place.put_back(&copy).await;
 
     tokio::time::sleep(later).await;
@@ -61,6 +63,7 @@ async fn try_restore(kind: DatabaseKind, later: Duration) {
             ),
             "{refused:?}"
         );
+        lost.lost.push((fork, end));
         lost.catch_up(&bob, size).await;
         lost.assert_equals_a_fresh_one(&bob).await;
     }

@@ -99,6 +99,15 @@ impl Place {
         }
     }
 
+    /// A number that a copy has.
+    pub(crate) async fn number_in(&self, copy: &Copy, sql: &str) -> i64 {
+        let url = match copy {
+            Copy::File(file) => format!("sqlite://{}", file.display()),
+            Copy::Database(copy) => copy.url().to_owned(),
+        };
+        number(self.kind(), &url, sql).await
+    }
+
     /// Puts a copy in the place of what is stored. No engine may run on it.
     pub(crate) async fn put_back(&self, copy: &Copy) {
         match copy {
