@@ -18,6 +18,7 @@ mod faults;
 mod groups;
 mod histories;
 mod hosts;
+mod late_commits;
 mod limits;
 mod live;
 mod message_changes;
