@@ -48,7 +48,7 @@ use futures_util::{FutureExt, StreamExt};
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Role, SettingsChange, Title};
 use messenger_core::events::{Resumed, Update};
 use messenger_core::messages::{self, Message, MessageBody, Reaction};
-use messenger_core::users::{DisplayName, HostUser};
+use messenger_core::users::{DisplayName, HostUser, PrefKey, PrefValue};
 use messenger_core::{
     ConversationId, Durability, Error, Fault, Limits, MessengerEngine, Position, Seq,
 };
@@ -77,7 +77,7 @@ impl Random {
 }
 
 /// What people may do, and how likely it is: other things in every history.
-const DEEDS: [Deed; 14] = [
+const DEEDS: [Deed; 16] = [
     Deed::Send,
     Deed::Edit,
     Deed::Delete,
@@ -92,6 +92,8 @@ const DEEDS: [Deed; 14] = [
     Deed::Keep,
     Deed::ChangeName,
     Deed::Group,
+    Deed::Block,
+    Deed::KeepPref,
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +114,10 @@ enum Deed {
     ChangeName,
     /// Somebody makes a group, or, where there are enough, deletes one.
     Group,
+    /// Somebody blocks somebody, or no longer.
+    Block,
+    /// Somebody keeps something by a key, or no longer.
+    KeepPref,
 }
 
 /// Messages that somebody may still want to change.
@@ -237,6 +243,26 @@ impl History {
             Deed::ChangeName => {
                 let n = self.random.below(self.people.len());
                 self.change_name(n).await;
+            }
+            Deed::Block => {
+                let users = who.engine.users();
+                // Mostly lifted, so that there is something to say between the two.
+                let _ = match self.random.below(3) {
+                    0 => users.block(&who.actor, other.user.id).await,
+                    _ => users.unblock(&who.actor, other.user.id).await,
+                };
+            }
+            Deed::KeepPref => {
+                let users = who.engine.users();
+                let key = *self.random.of::<&str>(&["a", "b", "c"]);
+                let key = PrefKey::parse(key).unwrap();
+                if self.random.below(3) == 0 {
+                    users.delete_pref(&who.actor, key).await.unwrap();
+                } else {
+                    let value = self.names.to_string();
+                    let value = PrefValue::parse(value, who.engine.limits()).unwrap();
+                    users.set_pref(&who.actor, key, value).await.unwrap();
+                }
             }
             Deed::Group if self.groups.len() < self.groups_max => self.create_group().await,
             Deed::Add | Deed::Remove | Deed::TakeBack | Deed::SetRole | Deed::Group => {
