@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{
-    ActiveEnum, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult,
-    IdenStatic, Iterable, JoinType, QueryFilter, QueryOrder, QueryResult, QuerySelect, Select,
+    ActiveEnum, ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait,
+    FromQueryResult, IdenStatic, Iterable, JoinType, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, Select, Value,
 };
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ use crate::ids::{ConversationId, Position, Seq, UserId};
 use crate::limits::Limits;
 use crate::store::entity::{conversation, member};
 use crate::store::windows::{self, Window};
-use crate::store::{IDS_PER_STATEMENT, Store, statement};
+use crate::store::{IDS_PER_STATEMENT, Store, filled, filled_ids, statement};
 use crate::users::{self, User};
 
 /// A user's conversations, the one with the newest message or change first.
@@ -236,7 +237,7 @@ pub(crate) async fn read(
     for some in own.chunks(IDS_PER_STATEMENT) {
         let ids = || some.iter().map(|row| row.conversation_id);
         let found = conversation::Entity::find()
-            .filter(conversation::Column::Id.is_in(ids()))
+            .filter(conversation::Column::Id.is_in(filled_ids(ids())))
             .filter(conversation::Column::State.eq(conversation::State::Open))
             .all(db)
             .await?;
@@ -248,7 +249,7 @@ pub(crate) async fn read(
             })
             .partition(|row| row.member_count <= small_max);
         let of = |rows: &[&conversation::Model]| {
-            member::Column::ConversationId.is_in(rows.iter().map(|row| row.id))
+            member::Column::ConversationId.is_in(filled_ids(rows.iter().map(|row| row.id)))
         };
         let leads = member::Column::Role.ne(member::Role::Member);
         let listed = member::Entity::find()
@@ -576,18 +577,28 @@ pub(crate) async fn markers(
 ) -> Result<Vec<Marker>> {
     let mut markers = Vec::new();
     for some in after.chunks(IDS_PER_STATEMENT) {
-        let mut any = Condition::any();
-        for (conversation, after) in some {
-            let changed = member::Column::ConversationId
-                .eq(*conversation)
-                .and(member::Column::ReadPos.gt(*after));
-            any = any.add(changed);
-        }
+        let nothing = |(conversation, _): &(Uuid, i64)| (*conversation, i64::MAX);
+        let some = filled(some.iter().copied(), nothing);
+        // PostgreSQL takes the types of the columns from the first row.
+        let first = match db.get_database_backend() {
+            DbBackend::Postgres => "(?::uuid, ?::bigint)",
+            _ => "(?, ?)",
+        };
+        let places = [first].into_iter().chain(vec!["(?, ?)"; some.len() - 1]);
+        let columns = member::Column::iter().map(|column| format!("m.{}", column.as_str()));
+        let sql = format!(
+            "SELECT {} FROM (VALUES {}) AS w CROSS JOIN members AS m \
+             WHERE m.conversation_id = w.column1 AND m.read_pos > w.column2 AND m.state = ? \
+             ORDER BY m.conversation_id, m.user_id",
+            columns.collect::<Vec<_>>().join(", "),
+            places.collect::<Vec<_>>().join(", "),
+        );
+        let values = some
+            .into_iter()
+            .flat_map(|(conversation, after)| [Value::from(conversation), Value::from(after)]);
+        let joined = Value::from(member::State::Joined.to_value());
         let rows = member::Entity::find()
-            .filter(member::Column::State.eq(member::State::Joined))
-            .filter(any)
-            .order_by_asc(member::Column::ConversationId)
-            .order_by_asc(member::Column::UserId)
+            .from_raw_sql(statement(db, &sql, values.chain([joined])))
             .all(db)
             .await?;
         markers.extend(rows.iter().map(|row| Marker {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::store::entity::{message, reaction};
 use crate::store::windows::{self, Window};
-use crate::store::{IDS_PER_STATEMENT, fence, statement};
+use crate::store::{IDS_PER_STATEMENT, fence, filled, filled_ids, statement};
 
 /// Messages between two sequence numbers that a member may see, ascending: the last ones before
 /// an end, else the first.
@@ -205,7 +205,7 @@ pub(crate) async fn mark_mine(
     let mut mine = HashSet::new();
     for some in with_reactions.chunks(IDS_PER_STATEMENT) {
         let rows = reaction::Entity::find()
-            .filter(reaction::Column::MessageId.is_in(some.iter().copied()))
+            .filter(reaction::Column::MessageId.is_in(filled_ids(some.iter().copied())))
             .filter(reaction::Column::UserId.eq(user.as_uuid()))
             .all(db)
             .await?;
@@ -261,8 +261,13 @@ pub(crate) async fn edited(
     if edits.is_empty() {
         return Ok(Vec::new());
     }
+    let nothing = |edit: &Edits| Edits {
+        after: i64::MAX,
+        ..*edit
+    };
+    let edits = filled(edits.iter().copied(), nothing);
     let mut values: Vec<Value> = Vec::with_capacity(5 * edits.len() + 2);
-    for edit in edits {
+    for edit in &edits {
         values.extend([
             Value::from(edit.conversation),
             edit.after.into(),

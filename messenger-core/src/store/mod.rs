@@ -320,6 +320,24 @@ impl Store {
     }
 }
 
+/// Fills a list of values up to the next of few lengths with values that find nothing more, so that
+/// the statement has few texts and is prepared once.
+pub(crate) fn filled<T>(values: impl IntoIterator<Item = T>, fill: impl Fn(&T) -> T) -> Vec<T> {
+    let mut values: Vec<T> = values.into_iter().collect();
+    let length = values.len().next_power_of_two();
+    while let Some(first) = values.first()
+        && values.len() < length
+    {
+        values.push(fill(first));
+    }
+    values
+}
+
+/// Fills a list of ids: to look for one twice finds it once.
+pub(crate) fn filled_ids(ids: impl IntoIterator<Item = Uuid>) -> Vec<Uuid> {
+    filled(ids, |id| *id)
+}
+
 /// A statement whose values stand as `?` in its text, on either database.
 pub(crate) fn statement(
     db: &impl ConnectionTrait,

@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, Sta
 use uuid::Uuid;
 
 use super::entity::message;
+use super::filled;
 use crate::error::Result;
 
 /// Stretches in one statement.
@@ -63,6 +64,12 @@ fn within(
     rest: &'static str,
 ) -> Statement {
     let backend = db.get_database_backend();
+    let nothing = |window: &Window| Window {
+        first: 1,
+        last: 0,
+        ..*window
+    };
+    let windows = filled(windows.iter().copied(), nothing);
     let mut places = Vec::with_capacity(windows.len());
     let mut values: Vec<Value> = Vec::with_capacity(3 * windows.len());
     for (i, window) in windows.iter().enumerate() {

@@ -25,8 +25,11 @@ use crate::store::windows::{self, Window};
 use crate::users::queries::Since;
 use crate::users::{self, User};
 
-/// Conversations whose messages are looked up together.
-const AT_ONCE: usize = 16;
+/// Conversations whose messages are looked up together: at first, and at the most.
+const AT_ONCE: usize = 8;
+const AT_ONCE_MAX: usize = 64;
+/// Conversations that are found together.
+const FOUND_MAX: usize = 128;
 /// Messages of a conversation that are looked at first, to see how many of them are new.
 const PEEK: i64 = 4;
 
@@ -45,7 +48,8 @@ struct Builder<'a, C> {
     limits: &'a Limits,
     from: i64,
     run: Run,
-    /// Rows and bytes that there still is room for.
+    /// Rows that a page has, and rows and bytes that there still is room for.
+    rows_max: usize,
     rows: usize,
     bytes: usize,
     is_empty: bool,
@@ -120,13 +124,15 @@ pub(super) async fn page(
     } else {
         run.to
     };
+    let rows = usize::try_from(pull.limit).unwrap_or(usize::MAX);
     let mut builder = Builder {
         db,
         user,
         limits,
         from,
         run,
-        rows: usize::try_from(pull.limit).unwrap_or(usize::MAX),
+        rows_max: rows,
+        rows,
         bytes: limits.page_bytes_max,
         is_empty: true,
         visited: Vec::new(),
@@ -186,7 +192,9 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         self.users.extend(me);
         let newest = conversations::newest(self.db, self.user, FIRST_MAX).await?;
         let all = newest.len() < FIRST_MAX;
-        for some in newest.chunks(AT_ONCE) {
+        let mut rest = newest.as_slice();
+        while !rest.is_empty() {
+            let some = self.first_of(&mut rest);
             let mut news = self.news(some).await?;
             for candidate in some {
                 let id = candidate.own.conversation_id;
@@ -209,7 +217,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
     /// All that has changed in the user's conversations, in the order of their ids.
     async fn conversations(&mut self) -> Result<Room> {
         loop {
-            let limit = self.rows.clamp(1, AT_ONCE * 8);
+            let limit = self.rows.clamp(1, FOUND_MAX);
             let (key, sub) = (self.run.key, self.run.sub);
             let found = conversations::changed(
                 self.db,
@@ -222,7 +230,9 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             )
             .await?;
             let all = found.len() < limit;
-            for some in found.chunks(AT_ONCE) {
+            let mut rest = found.as_slice();
+            while !rest.is_empty() {
+                let some = self.first_of(&mut rest);
                 let mut news = self.news(some).await?;
                 for candidate in some {
                     let id = candidate.own.conversation_id;
@@ -240,6 +250,19 @@ impl<C: ConnectionTrait> Builder<'_, C> {
                 return Ok(Room::Left);
             }
         }
+    }
+
+    /// Takes as many conversations as may fit on the page, by how large those on it are: what is
+    /// looked up and does not fit is looked up again for the next page.
+    fn first_of<'b>(&self, rest: &mut &'b [Candidate]) -> &'b [Candidate] {
+        let (done, used) = (self.visited.len(), self.rows_max - self.rows);
+        let fit = match done {
+            0 => AT_ONCE,
+            _ => (self.rows * done / used.max(1)).clamp(1, AT_ONCE_MAX),
+        };
+        let (first, others) = rest.split_at(fit.min(rest.len()));
+        *rest = others;
+        first
     }
 
     fn conversation(&mut self, candidate: &Candidate, news: News) -> Room {

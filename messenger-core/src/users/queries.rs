@@ -12,7 +12,7 @@ use crate::auth::Actor;
 use crate::error::{Error, Result};
 use crate::ids::{Position, UserId};
 use crate::store::entity::{block, conversation, erasure, member, pref, user};
-use crate::store::{IDS_PER_STATEMENT, Store, statement};
+use crate::store::{IDS_PER_STATEMENT, Store, filled_ids, statement};
 
 /// One user, who must exist.
 pub(super) async fn user(store: &Store, id: UserId) -> Result<User> {
@@ -99,7 +99,7 @@ pub(crate) async fn by_ids(
     let mut users = Vec::with_capacity(ids.len());
     for some in ids.chunks(IDS_PER_STATEMENT) {
         let rows = user::Entity::find()
-            .filter(user::Column::Id.is_in(some.iter().copied()))
+            .filter(user::Column::Id.is_in(filled_ids(some.iter().copied())))
             .order_by_asc(user::Column::Id)
             .all(db)
             .await?;
