@@ -105,6 +105,15 @@ pub fn spec() -> String {
     api::document(&settings.app_name, &settings.api_prefix)
 }
 
+/// Returns the AsyncAPI document of the default settings, of what is said on the WebSocket and in
+/// the event stream, as JSON that ends in a line break.
+///
+/// The same program always returns the same text.
+pub fn asyncapi() -> String {
+    let settings = Settings::default();
+    api::asyncapi::document(&spec(), &settings.api_prefix)
+}
+
 /// Listens on the address of the settings. Connections wait until [`serve`] takes them.
 ///
 /// # Errors

@@ -51,6 +51,8 @@ struct Cli {
 enum Command {
     /// Print the OpenAPI document.
     Openapi,
+    /// Print the AsyncAPI document, of what is said on the WebSocket and in the event stream.
+    Asyncapi,
 }
 
 fn main() -> ExitCode {
@@ -65,8 +67,12 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    if let Some(Command::Openapi) = cli.command {
-        print!("{}", messenger_server::spec());
+    if let Some(command) = cli.command {
+        let document = match command {
+            Command::Openapi => messenger_server::spec(),
+            Command::Asyncapi => messenger_server::asyncapi(),
+        };
+        print!("{document}");
         return ExitCode::SUCCESS;
     }
     let settings = cli.settings;

@@ -94,6 +94,17 @@ pub(crate) struct ErrorBody {
     details: Option<Value>,
 }
 
+impl ErrorBody {
+    /// Says what went wrong.
+    pub(crate) fn new(code: &str, message: &str, details: Option<Value>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            details,
+        }
+    }
+}
+
 /// A successful answer with its status.
 #[derive(Debug)]
 pub(crate) struct Answer<T, const STATUS: u16 = 200>(pub(crate) T);

@@ -15,8 +15,10 @@
 //!
 //! Each of these files has its routes, its handlers (parse, one call of the engine, convert) and
 //! its wire types. `bearer.rs` knows who calls, `body.rs` reads bodies, `idempotency.rs` the id of a
-//! write, `wire.rs` has the small values, `envelope.rs` every answer and failure, `spec.rs` the document.
+//! write, `wire.rs` has the small values, `envelope.rs` every answer and failure, `spec.rs` the document
+//! and `asyncapi.rs` that of the events.
 
+pub(crate) mod asyncapi;
 pub(crate) mod auth;
 mod bearer;
 pub(crate) mod body;

@@ -44,9 +44,14 @@ fn on_prefix(path: &str, prefix: &str) -> String {
     }
 }
 
-/// Says of each operation without a token that it needs none.
+/// Says of each operation without a token that it needs none, and of a WebSocket only that it opens.
 fn public(mut item: Value) -> Value {
     for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        // Nothing comes as the body of an answer that switches protocols.
+        let switch = operation.pointer_mut("/responses/101");
+        if let Some(switch) = switch.and_then(Value::as_object_mut) {
+            switch.remove("content");
+        }
         if operation.get("security").is_none() {
             operation["security"] = json!([]);
         }
@@ -61,6 +66,13 @@ fn tidy(value: &mut Value) {
             let format = object.get("format").and_then(Value::as_str);
             if format.is_some_and(|format| format.starts_with("uint")) {
                 object.entry("minimum").or_insert(json!(0));
+            }
+            // OpenAPI wants to know the type of what may be null, where it says so.
+            let parts = object.get_mut("allOf").and_then(Value::as_array_mut);
+            let null = json!({ "nullable": true });
+            if parts.is_some_and(|parts| parts.pop_if(|part| *part == null).is_some()) {
+                object.insert("nullable".to_owned(), json!(true));
+                object.insert("type".to_owned(), json!("object"));
             }
             let mut entries: Vec<_> = std::mem::take(object).into_iter().collect();
             entries.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -1,21 +1,47 @@
-//! The checked-in document is what the server generates.
+//! The checked-in documents are what the server generates.
 
 use super::root;
 
 #[test]
 fn the_checked_in_document_is_what_the_server_generates() {
-    let path = root().join("openapi.json");
-    let generated = messenger_server::spec();
+    assert_checked_in("openapi.json", &messenger_server::spec());
+    let events = messenger_server::asyncapi();
+    assert_checked_in("messenger-server/asyncapi.json", &events);
+}
+
+fn assert_checked_in(name: &str, generated: &str) {
+    let path = root().join(name);
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, &generated).unwrap();
+        std::fs::write(&path, generated).unwrap();
     }
 
     let checked_in = std::fs::read_to_string(&path).unwrap_or_default();
 
     assert!(
         checked_in == generated,
-        "openapi.json lags behind the code: UPDATE=1 .ci/test -E 'test(checked_in_document)'"
+        "{name} lags behind the code: UPDATE=1 .ci/test -E 'test(checked_in_document)'"
     );
+}
+
+/// All that is said on a socket is in both documents, and refers to nothing that is missing.
+#[test]
+fn every_frame_and_command_is_in_the_documents() {
+    let [rest, events] = [messenger_server::spec(), messenger_server::asyncapi()]
+        .map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap());
+    for name in ["SocketCommand", "SocketFrame", "LiveFrame"] {
+        let variants = rest["components"]["schemas"][name]["oneOf"].as_array();
+        for variant in variants.unwrap() {
+            let place = variant["$ref"].as_str().unwrap().trim_start_matches('#');
+            assert!(events.pointer(place).is_some(), "{place}");
+            let message = place.replace("schemas", "messages");
+            assert!(events.pointer(&message).is_some(), "{message}");
+        }
+    }
+    let text = events.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1) {
+        let place = reference.split('"').next().unwrap();
+        assert!(events.pointer(place).is_some(), "{place}");
+    }
 }
 
 /// Generators write names in the manner of their language: two that differ only in the manner

@@ -24,16 +24,18 @@ use messenger_core::sync::Cursor;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem::web::websocket::{BoxWebSocketUpgraded, WebSocket};
-use poem::{FromRequest, Request};
-use poem_openapi::OpenApi;
+use poem::{FromRequest, IntoResponse, Request, Response};
 use poem_openapi::param::{Header, Query};
+use poem_openapi::registry::{MetaMediaType, MetaResponses, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiResponse, OpenApi};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::Tag;
 use crate::api::bearer::SocketCaller;
-use crate::api::envelope::{Failure, failures};
+use crate::api::envelope::{Failure, JSON, failures};
 use crate::api::events::socket::{Session, config};
 use crate::api::events::sse::Lines;
 use crate::api::sync;
@@ -82,7 +84,7 @@ impl Events {
         SocketCaller(actor): SocketCaller,
         engine: Data<&MessengerEngine>,
         sockets: Data<&Sockets>,
-    ) -> Result<BoxWebSocketUpgraded, OpenFailure> {
+    ) -> Result<Opened, OpenFailure> {
         let Sockets(shared) = sockets.0;
         if !shared.origins.may_open_socket(request.headers()) {
             return Err(origin_not_allowed().into());
@@ -111,7 +113,7 @@ impl Events {
             _counted: shared.open.token(),
         };
         let run = |stream| session.run(events, stream);
-        Ok(upgrade.config(config).on_upgrade(run).boxed())
+        Ok(Opened(upgrade.config(config).on_upgrade(run).boxed()))
     }
 
     /// Follow from a cursor
@@ -173,6 +175,46 @@ failures! {
     OpenFailure: CALLER;
     403: "`origin_not_allowed`",
     426: "`upgrade_required`: this is no WebSocket handshake"
+}
+
+/// A socket that is about to open. What is said on it is in the document, though OpenAPI has no
+/// place for it.
+struct Opened(BoxWebSocketUpgraded);
+
+impl IntoResponse for Opened {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
+
+impl ApiResponse for Opened {
+    fn meta() -> MetaResponses {
+        // Only what an operation names gets into the document. `spec.rs` takes it out from here.
+        let said = [
+            frame::SocketCommand::schema_ref(),
+            frame::SocketFrame::schema_ref(),
+        ];
+        let content = said.map(|schema| MetaMediaType {
+            content_type: JSON,
+            schema,
+        });
+        let mut meta = BoxWebSocketUpgraded::meta();
+        for response in &mut meta.responses {
+            response
+                .content
+                .extend(content.iter().map(|said| MetaMediaType {
+                    content_type: said.content_type,
+                    schema: said.schema.clone(),
+                }));
+        }
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        BoxWebSocketUpgraded::register(registry);
+        frame::SocketCommand::register(registry);
+        frame::SocketFrame::register(registry);
+    }
 }
 
 /// An event as it is sent, made once whatever the number of those who listen.

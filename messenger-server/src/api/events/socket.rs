@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::api::events::follows::Follows;
-use crate::api::events::frame::{self, Command, ErrorCode, Resume, Unreadable};
+use crate::api::events::frame::{self, ErrorCode, Resume, SocketCommand, Unreadable};
 use crate::api::events::{Forms, Shared, SocketLimits, live};
 use crate::edge::{ANSWER_TIME_MAX, chain};
 use crate::rate::Window;
@@ -268,17 +268,16 @@ impl Socket {
         if text.len() > bytes_max {
             return Ok(invalid("the command is too large"));
         }
-        match Command::parse(text) {
+        match SocketCommand::parse(text) {
             None => Ok(invalid("this is no command")),
-            Some(Command::Ping { ts }) => Ok(frame::pong(ts)),
-            Some(Command::Unsubscribe { conversation_ids }) => {
-                Ok(self.unsubscribe(conversation_ids))
+            Some(SocketCommand::Ping(ping)) => Ok(frame::pong(ping.ts)),
+            Some(SocketCommand::Unsubscribe(chosen)) => {
+                Ok(self.unsubscribe(chosen.conversation_ids))
             }
-            Some(Command::Subscribe {
-                conversation_ids,
-                all,
-            }) => self.subscribe(conversation_ids, all).await,
-            Some(Command::Resume(resume)) => Ok(self.resume(resume)),
+            Some(SocketCommand::Subscribe(chosen)) => {
+                self.subscribe(chosen.conversation_ids, chosen.all).await
+            }
+            Some(SocketCommand::Resume(resume)) => Ok(self.resume(resume)),
         }
     }
 
@@ -329,7 +328,7 @@ impl Socket {
             }
         }
         self.follows.subscribe(wanted, all);
-        Ok(frame::ack("subscribe", &ids, all))
+        Ok(frame::ack("subscribe", ids, all))
     }
 
     fn unsubscribe(&mut self, ids: Vec<String>) -> String {
@@ -349,7 +348,7 @@ impl Socket {
         if !self.follows.unsubscribe(&parsed, muted_max) {
             return invalid("there are too many exceptions from all");
         }
-        frame::ack("unsubscribe", &ids, false)
+        frame::ack("unsubscribe", ids, false)
     }
 
     /// Whether the client says of which conversations it is told.
