@@ -41,6 +41,8 @@ pub struct Limits {
     /// Members up to which a conversation is small: everybody sees who belongs to it and how far
     /// everybody has read. Larger ones show that on demand. 128.
     pub small_conversation_members_max: u32,
+    /// People who are writing somewhere at one time; of more, others are not told. 10,000.
+    pub typing_max: usize,
 
     /// Messages in one page of history. 100.
     pub page_messages_max: u32,
@@ -171,6 +173,7 @@ impl Default for Limits {
             title_chars_max: 128,
             page_members_max: 500,
             small_conversation_members_max: 128,
+            typing_max: 10_000,
             page_messages_max: 100,
             page_reactions_max: 100,
             search_users_max: 50,

@@ -6,6 +6,7 @@ mod membership;
 mod operations;
 pub(crate) mod queries;
 mod settings;
+mod typing;
 
 pub use self::groups::{HistoryPolicy, NewGroup, Title};
 pub use self::markers::Markers;
@@ -13,6 +14,7 @@ pub use self::membership::Membership;
 pub(crate) use self::operations::LeaveForGood;
 use self::operations::OpenDirect;
 pub use self::settings::{Settings, SettingsChange};
+pub use self::typing::{TYPING_TTL, Typing};
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::engine::MessengerEngine;

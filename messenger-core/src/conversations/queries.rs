@@ -83,6 +83,35 @@ pub(crate) async fn membership(
         .ok_or(Error::ConversationNotFound)
 }
 
+/// Whether the others in a conversation are told that a user is writing: not in a large one, nor
+/// where one of two people has blocked the other.
+pub(super) async fn may_type(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    id: ConversationId,
+    members_max: u32,
+) -> Result<bool> {
+    let found = joined_by(user)
+        .filter(member::Column::ConversationId.eq(id.as_uuid()))
+        .select_also(conversation::Entity)
+        .one(db)
+        .await?;
+    let (_, conversation) = found.ok_or(Error::ConversationNotFound)?;
+    let conversation = conversation.ok_or(Error::ConversationNotFound)?;
+    if conversation.kind != conversation::Kind::Direct {
+        return Ok(conversation.member_count <= i64::from(members_max));
+    }
+    let other = member::Entity::find()
+        .filter(member::Column::ConversationId.eq(id.as_uuid()))
+        .filter(member::Column::UserId.ne(user.as_uuid()))
+        .one(db)
+        .await?;
+    match other {
+        Some(other) => Ok(!users::queries::are_apart(db, user, other.user_id.into()).await?),
+        None => Ok(false),
+    }
+}
+
 /// The small conversations to which a user belongs.
 pub(crate) async fn small(
     db: &impl ConnectionTrait,

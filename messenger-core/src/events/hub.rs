@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::event::{Change, Event};
 use super::{LiveSettings, queries};
 use crate::auth::Revocations;
-use crate::conversations;
+use crate::conversations::{self, TYPING_TTL, Typing};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::ids::{ConversationId, Position, Seq, SessionId, Stamp, UserId};
@@ -32,6 +32,9 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// How old a look at the change log may be to say from memory that nothing has happened: two of
 /// the longest times between two looks.
 const CURRENT_MAX: Duration = Duration::from_secs(2);
+
+/// How long the same is not told again of somebody who writes.
+const TYPING_AGAIN: Duration = Duration::from_secs(2);
 
 /// How often users who do not listen any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -53,6 +56,8 @@ pub(super) enum Signal {
     Stale(Position),
     /// All up to a position has been told.
     Upto(Position),
+    /// Somebody writes, or has stopped.
+    Typing(Typing),
 }
 
 /// A place in a user's channel.
@@ -66,6 +71,7 @@ pub(super) struct Attached {
 #[derive(Debug)]
 enum Command {
     Committed(Vec<Change>),
+    Typing(Typing),
     /// Answered with `None` for a user of whom the hub does not know where they belong.
     Join {
         user: UserId,
@@ -104,6 +110,7 @@ impl Hub {
         let task = Task {
             handed: Arc::clone(&handed),
             looked_at: Instant::now(),
+            typing: HashMap::new(),
             store,
             revocations,
             settings,
@@ -127,6 +134,11 @@ impl Hub {
             self.handed.fetch_max(last, Ordering::Relaxed);
             let _ = self.commands.try_send(Command::Committed(changes));
         }
+    }
+
+    /// Tells those who listen that somebody writes. Dropped when there is more to do than that.
+    pub(crate) fn typing(&self, typing: Typing) {
+        let _ = self.commands.try_send(Command::Typing(typing));
     }
 
     /// Gives a user who listens already one more place in their channel, without a look at the
@@ -246,6 +258,8 @@ struct Task {
     handed: Arc<AtomicI64>,
     /// When the change log was last looked at with success.
     looked_at: Instant,
+    /// Who is writing, and since when that was told.
+    typing: HashMap<(ConversationId, UserId), Instant>,
     /// Who came and went after `moves_after`, for those who attach with a slightly older picture.
     moves: VecDeque<Move>,
     moves_after: Position,
@@ -272,6 +286,10 @@ impl Task {
                     Some(Command::Committed(changes)) => self.committed(changes).await,
                     Some(Command::Attach { user, conversations, head, reply }) => {
                         let _ = reply.send(self.attach(user, conversations, head));
+                        Ok(())
+                    }
+                    Some(Command::Typing(typing)) => {
+                        self.typing(typing);
                         Ok(())
                     }
                     Some(Command::Join { user, reply }) => {
@@ -485,6 +503,27 @@ impl Task {
         }
     }
 
+    /// Tells the others in a conversation that somebody writes, unless they were told just now.
+    fn typing(&mut self, typing: Typing) {
+        let place = (typing.conversation_id, typing.user_id);
+        if typing.is_typing {
+            let told = self.typing.get(&place);
+            let is_full = self.typing.len() >= self.limits.typing_max;
+            if told.is_some_and(|at| at.elapsed() < TYPING_AGAIN) || (told.is_none() && is_full) {
+                return;
+            }
+            self.typing.insert(place, Instant::now());
+        } else if self.typing.remove(&place).is_none() {
+            return;
+        }
+        let audience = self.audiences.get(&typing.conversation_id);
+        let others = audience.into_iter().flatten();
+        let others = others.filter(|user| **user != typing.user_id && self.settings.enabled);
+        for listener in others.filter_map(|user| self.listeners.get(user)) {
+            let _ = listener.signals.try_broadcast(Signal::Typing(typing));
+        }
+    }
+
     /// Says to all who listen that nothing is on its way to them.
     fn beat(&self) {
         // Whoever is not told what happens is not told either that it has happened.
@@ -633,8 +672,9 @@ impl Task {
         })
     }
 
-    /// Forgets users who do not listen any more.
+    /// Forgets users who do not listen any more, and who was writing.
     fn sweep(&mut self) {
+        self.typing.retain(|_, at| at.elapsed() < TYPING_TTL);
         let gone: Vec<UserId> = self
             .listeners
             .iter()

@@ -21,6 +21,7 @@ use super::event::{Event, EventKind};
 use super::hub::{Attached, Signal};
 use super::subscription::attach;
 use crate::auth::Actor;
+use crate::conversations::Typing;
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
@@ -55,6 +56,8 @@ pub enum Update {
         /// Where the client is once it has stored it.
         cursor: Cursor,
     },
+    /// Somebody is writing, or has stopped. It has no place, and no cursor.
+    Typing(Typing),
     /// Nothing more has happened that concerns the client; told now and then, so that the next
     /// catch-up is short.
     Quiet {
@@ -223,6 +226,7 @@ impl Task {
                     self.pull.cursor = Some(cursor.clone());
                     self.tell(Update::Quiet { cursor }).await?;
                 }
+                Ok(Signal::Typing(typing)) => self.tell(Update::Typing(typing)).await?,
                 Ok(Signal::Stale(position)) if position <= told => {}
                 Ok(Signal::Stale(_)) => return Ok(Behind),
                 Ok(Signal::Revoked(sessions)) => {

@@ -54,10 +54,11 @@
 //! | `read.updated` | a row of `reads`; if it is the caller's, the conversation's own fields too, `own_version` is its `version`, and `marked_unread` is false once `last_read_seq` has moved |
 //! | `user.updated` | the user |
 //! | `sync.cursor` | nothing has happened |
+//! | `typing` | show that somebody writes, until they stop or `ttl_ms` has passed; it has no `cursor` |
 //! | `sync.reset` | as after a 410: wait `retry_after_ms`, and begin without a cursor |
 //! | any other | ignore it |
 //!
-//! Every frame but `sync.reset` has a `cursor`: store it in the transaction that stores what came
+//! Every frame but `sync.reset` and `typing` has a `cursor`: store it in the transaction that stores what came
 //! with it, whatever the type. Whoever is cut off, at any moment, goes on from the last one that was
 //! stored. A page may come at any time: for what no event can tell (who belongs to a conversation,
 //! one's own settings), and in place of events to a client that reads too slowly. One that has not

@@ -280,6 +280,26 @@ pub(crate) async fn blocked_ids(
     Ok(ids)
 }
 
+/// Whether one of two people has blocked the other.
+pub(crate) async fn are_apart(
+    db: &impl ConnectionTrait,
+    one: UserId,
+    other: UserId,
+) -> Result<bool> {
+    let (one, other) = (one.as_uuid(), other.as_uuid());
+    let blocked = |owner: Uuid, whom: Uuid| {
+        block::Column::OwnerId
+            .eq(owner)
+            .and(block::Column::BlockedId.eq(whom))
+    };
+    let found = block::Entity::find()
+        .filter(block::Column::State.eq(block::State::Set))
+        .filter(blocked(one, other).or(blocked(other, one)))
+        .one(db)
+        .await?;
+    Ok(found.is_some())
+}
+
 /// Under which keys a user keeps something, up to `limit`.
 pub(crate) async fn pref_keys(
     db: &impl ConnectionTrait,

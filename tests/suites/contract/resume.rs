@@ -198,6 +198,43 @@ on_both_databases!(
         expect(&mut socket, "sync.live").await;
     }
 
+    async fn who_is_writing_is_told_to_those_who_have_resumed(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let mut bobs = resumed(&bob, &begun(&bob).await).await;
+        expect(&mut bobs, "sync.live").await;
+        let start = begun(&bob).await;
+        let mut stream = EventStream::open(&bob.http, "/v1/events", Some(&start)).await;
+        stream.expect("sync.live").await;
+        let mut old = bob.listening(&[&conversation]).await;
+        let mut alices = alice.listening(&[&conversation]).await;
+
+        let command = json!({"op": "typing", "conversation_id": conversation, "state": "start"});
+        let answer = alices.ask(&command).await;
+        assert_eq!(
+            (&answer["type"], &answer["op"]),
+            (&json!("ack"), &json!("typing"))
+        );
+
+        let typing = json!({
+            "type": "typing", "conversation_id": conversation,
+            "payload": {"user_id": alice.id, "state": "start", "ttl_ms": 6000},
+        });
+        assert_eq!(bobs.next_json().await, typing);
+        let event = stream.expect("typing").await;
+        assert_eq!(
+            (event.data, event.id),
+            (typing, None),
+            "no place of its own"
+        );
+        // Whoever subscribes never hears of it.
+        alice.send(&conversation, "hello").await;
+        old.next_message().await;
+        for wrong in ["01989f70-0f5e-7c1d-9a44-0d8e2c5b7f10", "nonsense"] {
+            let command = json!({"op": "typing", "conversation_id": wrong, "state": "stop"});
+            old.refused(&command, "FORBIDDEN_CONVERSATION").await;
+        }
+    }
+
     async fn without_a_cursor_a_socket_begins(world: World) {
         let (alice, bob, conversation) = world.alice_and_bob().await;
         alice.send_many(&conversation, 30).await;

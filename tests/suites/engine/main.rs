@@ -30,3 +30,4 @@ mod races;
 mod restores;
 mod resume;
 mod several_processes;
+mod typing;

@@ -6,7 +6,7 @@ use messenger_core::events::{Event, EventKind};
 use messenger_core::sync::{Cursor, Pull};
 use messenger_core::{ConversationId, ResyncReason, Timestamp, UserId};
 use poem_openapi::types::{ParseFromJSON, ToJSON};
-use poem_openapi::{Object, Union};
+use poem_openapi::{Enum, Object, Union};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -27,6 +27,8 @@ pub(crate) enum SocketCommand {
     Unsubscribe(Unsubscribe),
     #[oai(mapping = "resume")]
     Resume(Resume),
+    #[oai(mapping = "typing")]
+    Typing(TypingCommand),
     #[oai(mapping = "ping")]
     Ping(Ping),
 }
@@ -51,6 +53,25 @@ pub(crate) struct Subscribe {
 pub(crate) struct Unsubscribe {
     /// Which ones.
     pub(super) conversation_ids: Vec<String>,
+}
+
+/// Tell the others in a conversation that one is writing: again at least every 6 seconds while that
+/// is so, and not more often than every 2.
+#[derive(Debug, PartialEq, Object, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TypingCommand {
+    /// The conversation.
+    pub(super) conversation_id: String,
+    pub(super) state: TypingState,
+}
+
+/// Whether somebody is writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Deserialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TypingState {
+    Start,
+    Stop,
 }
 
 /// Show that the client is there, and ask whether the server is.
@@ -156,7 +177,7 @@ pub(super) fn welcome(user_id: Uuid, now: Timestamp, heartbeat_sec: u64) -> Stri
         server_time: now.into(),
         heartbeat_sec,
         protocol_version: 1,
-        features: vec!["resume".to_owned()],
+        features: ["resume", "typing"].map(str::to_owned).to_vec(),
     }))
 }
 
@@ -185,6 +206,15 @@ fn acknowledged(op: &str, details: AckDetails) -> String {
         ok: true,
         details,
     }))
+}
+
+/// The answer to a typing.
+pub(super) fn typed(conversation_id: String) -> String {
+    let details = AckDetails {
+        conversation_ids: Some(vec![conversation_id]),
+        ..AckDetails::default()
+    };
+    acknowledged("typing", details)
 }
 
 /// The answer to a ping.
@@ -320,7 +350,7 @@ pub(crate) struct Welcome {
     heartbeat_sec: u64,
     /// 1.
     protocol_version: u32,
-    /// What the socket can beside version 1: `resume`. The list is open.
+    /// What the socket can beside version 1: `resume`, `typing`. The list is open.
     features: Vec<String>,
 }
 
@@ -493,6 +523,8 @@ mod tests {
             r#"{"op":"ping","more":1}"#,
             r#"{"op":"ping","conversation_ids":[]}"#,
             r#"{"op":"resume","cursor":7}"#,
+            r#"{"op":"typing","conversation_id":"a"}"#,
+            r#"{"op":"typing","conversation_id":"a","state":"on"}"#,
             r#"{"op":"resume","from":"x"}"#,
             r#"{"op":"unsubscribe"}"#,
             r#"{"op":"subscribe","conversation_ids":"a"}"#,

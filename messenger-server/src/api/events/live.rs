@@ -1,6 +1,6 @@
 //! What is said to those who go on from a cursor, on a WebSocket and as server-sent events alike.
 
-use messenger_core::conversations::{ConversationHead, Markers};
+use messenger_core::conversations::{ConversationHead, Markers, TYPING_TTL};
 use messenger_core::events::{Event, EventKind, Update};
 use messenger_core::messages::{Message as EngineMessage, ReactionChange};
 use messenger_core::sync::Cursor;
@@ -23,8 +23,18 @@ pub(super) struct Line {
     /// Its `type`.
     pub(super) kind: &'static str,
     pub(super) json: String,
-    /// Its `cursor`; none after a reset.
-    pub(super) cursor: Option<Cursor>,
+    pub(super) place: Place,
+}
+
+/// Where a client is that has taken in a frame.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// At the frame's `cursor`.
+    At(Cursor),
+    /// Where it was: the frame has none.
+    Same,
+    /// Nowhere.
+    Lost,
 }
 
 /// Renders what a stream brings; `None` for what has no frame.
@@ -54,12 +64,28 @@ pub(super) fn line(update: Update) -> Option<Line> {
             let &Open { kind, ref json } = forms.live(&event)?;
             (kind, format!("{json}{cursor}\"}}"), cursor)
         }
+        Update::Typing(typing) => {
+            let ttl = TYPING_TTL.as_millis();
+            let frame = TypingFrame {
+                conversation_id: typing.conversation_id.as_uuid(),
+                payload: TypingNow {
+                    user_id: typing.user_id.as_uuid(),
+                    state: if typing.is_typing { "start" } else { "stop" }.to_owned(),
+                    ttl_ms: u64::try_from(ttl).unwrap_or(u64::MAX),
+                },
+            };
+            return Some(Line {
+                kind: "typing",
+                json: render(&LiveFrame::Typing(frame)),
+                place: Place::Same,
+            });
+        }
         _ => return None,
     };
     Some(Line {
         kind,
         json,
-        cursor: Some(cursor),
+        place: Place::At(cursor),
     })
 }
 
@@ -73,7 +99,7 @@ pub(super) fn reset(reason: ResyncReason) -> (Line, u64) {
     let line = Line {
         kind: "sync.reset",
         json: render(&LiveFrame::Reset(frame)),
-        cursor: None,
+        place: Place::Lost,
     };
     (line, retry_after_ms)
 }
@@ -220,6 +246,9 @@ pub(crate) enum LiveFrame {
     #[oai(mapping = "user.updated")]
     #[serde(rename = "user.updated")]
     User(UserEvent),
+    #[oai(mapping = "typing")]
+    #[serde(rename = "typing")]
+    Typing(TypingFrame),
 }
 
 /// A part of what the client has missed, or what no event can tell: who belongs to a conversation,
@@ -254,6 +283,26 @@ pub(crate) struct SyncReset {
     reason: String,
     /// Milliseconds to wait first, so that not all clients begin at once.
     retry_after_ms: u64,
+}
+
+/// Somebody is writing, or has stopped. It has no cursor, and does not come twice.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct TypingFrame {
+    /// The conversation.
+    conversation_id: Uuid,
+    /// Who, and what.
+    payload: TypingNow,
+}
+
+/// Who is writing.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct TypingNow {
+    /// Who it is.
+    user_id: Uuid,
+    /// `start` or `stop`.
+    state: String,
+    /// Milliseconds after which somebody who started is no longer writing, unless it comes again.
+    ttl_ms: u64,
 }
 
 /// Something that happened in a conversation.

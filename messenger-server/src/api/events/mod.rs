@@ -60,6 +60,8 @@ impl Events {
     ///   means all conversations, also those to come
     /// - `{"op":"unsubscribe","conversation_ids":[…]}`
     /// - `{"op":"resume","cursor":"…"}`: goes on from a cursor instead, see below
+    /// - `{"op":"typing","conversation_id":"…","state":"start"}`, or `stop`: told to those who have
+    ///   resumed, in conversations of up to 128 members
     /// - `{"op":"ping","ts":1700000000000}`, at least every `heartbeat_sec` seconds
     ///
     /// The server answers `ack`, `pong` or `error`, and sends two events for each message:

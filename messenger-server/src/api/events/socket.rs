@@ -22,7 +22,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::api::events::follows::Follows;
-use crate::api::events::frame::{self, ErrorCode, Resume, SocketCommand, Unreadable};
+use crate::api::events::frame::{
+    self, ErrorCode, Resume, SocketCommand, TypingCommand, TypingState, Unreadable,
+};
 use crate::api::events::{Forms, Shared, SocketLimits, live};
 use crate::edge::{ANSWER_TIME_MAX, chain};
 use crate::rate::Window;
@@ -278,6 +280,20 @@ impl Socket {
                 self.subscribe(chosen.conversation_ids, chosen.all).await
             }
             Some(SocketCommand::Resume(resume)) => Ok(self.resume(resume)),
+            Some(SocketCommand::Typing(typing)) => self.typing(typing).await,
+        }
+    }
+
+    async fn typing(&mut self, typing: TypingCommand) -> Result<String, End> {
+        let Ok(conversation) = typing.conversation_id.parse() else {
+            return Ok(forbidden());
+        };
+        let is_typing = typing.state == TypingState::Start;
+        let conversations = self.session.engine.conversations();
+        let told = conversations.typing(&self.session.actor, conversation, is_typing);
+        match told.await {
+            Ok(()) => Ok(frame::typed(typing.conversation_id)),
+            Err(error) => refused(&error),
         }
     }
 
@@ -320,11 +336,7 @@ impl Socket {
             let conversations = self.session.engine.conversations();
             let memberships = conversations.memberships(&self.session.actor, &wanted);
             if let Err(error) = memberships.await {
-                return match error.kind() {
-                    ErrorKind::NotFound => Ok(forbidden()),
-                    ErrorKind::Unauthenticated => Err(End::Revoked),
-                    _ => Ok(internal(&error)),
-                };
+                return refused(&error);
             }
         }
         self.follows.subscribe(wanted, all);
@@ -461,8 +473,17 @@ fn forbidden() -> String {
     frame::error(ErrorCode::ForbiddenConversation, message, None)
 }
 
+/// Answers a command that the engine has refused.
+fn refused(error: &EngineError) -> Result<String, End> {
+    match error.kind() {
+        ErrorKind::NotFound => Ok(forbidden()),
+        ErrorKind::Unauthenticated => Err(End::Revoked),
+        _ => Ok(internal(error)),
+    }
+}
+
 fn internal(error: &EngineError) -> String {
-    tracing::error!(error = chain(error), "a subscribe failed");
+    tracing::error!(error = chain(error), "a command failed");
     let message = "something went wrong here";
     frame::error(ErrorCode::InternalError, message, None)
 }

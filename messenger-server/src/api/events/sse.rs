@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::events::live::{self, Line, LiveFrame};
+use crate::api::events::live::{self, Line, LiveFrame, Place};
 use crate::edge::chain;
 
 /// How long a client waits before it connects again, in milliseconds.
@@ -105,12 +105,13 @@ impl Follow {
 
 /// One event: its type, its cursor, and the frame, which is one line.
 fn written(line: &Line) -> String {
-    let Line { kind, json, cursor } = line;
+    let Line { kind, json, place } = line;
     let mut text = format!("event: {kind}\ndata: {json}\n");
-    let _ = match cursor {
-        Some(cursor) => writeln!(text, "id: {cursor}"),
+    let _ = match place {
+        Place::At(cursor) => writeln!(text, "id: {cursor}"),
+        Place::Same => Ok(()),
         // An empty one: whoever connects again begins.
-        None => writeln!(text, "id"),
+        Place::Lost => writeln!(text, "id"),
     };
     text.push('\n');
     text
