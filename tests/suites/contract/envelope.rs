@@ -86,7 +86,7 @@ on_both_databases!(
             ("POST", "/v1/auth/login"),
             ("POST", "/v1/auth/refresh"),
             ("POST", "/v1/auth/logout"),
-            ("GET", "/v1/users/me"),
+            ("GET PATCH DELETE", "/v1/users/me"),
             ("GET", "/v1/users/search"),
             ("POST", "/v1/users/batch"),
             ("GET", "/v1/conversations"),
