@@ -1,8 +1,9 @@
-//! Groups as a host asks for them; their rules are in `operations.rs`.
+//! Groups as a host asks for them; their rules are in `create.rs` and `change.rs`.
 
 use std::fmt;
 
-use super::operations::{AddMembers, CreateGroup, DeleteGroup, RemoveMember, RenameGroup, SetRole};
+use super::change::{AddMembers, DeleteGroup, RemoveMember, RenameGroup, SetRole};
+use super::create::CreateGroup;
 use super::{Conversation, Conversations, Role};
 use crate::auth::Actor;
 use crate::error::{Error, Invalid, Result};

@@ -1,18 +1,19 @@
 //! Conversations, and who belongs to them.
 
+mod change;
+mod create;
 mod groups;
 mod markers;
 mod membership;
-mod operations;
 pub(crate) mod queries;
 mod settings;
 mod typing;
 
+pub(crate) use self::change::LeaveForGood;
+use self::create::OpenDirect;
 pub use self::groups::{HistoryPolicy, NewGroup, Title};
 pub use self::markers::Markers;
 pub use self::membership::Membership;
-pub(crate) use self::operations::LeaveForGood;
-use self::operations::OpenDirect;
 pub use self::settings::{Settings, SettingsChange};
 pub use self::typing::{TYPING_TTL, Typing};
 use crate::auth::Actor;
