@@ -3,23 +3,23 @@
 //! One task owns all of it. Positions have no gaps, so what the hub was not told of (a full
 //! queue, another process) shows as a hole, and the hub reads the hole from the database.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use async_broadcast::{InactiveReceiver, Receiver, Sender, TrySendError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Change, Event};
+use super::listeners::{Attached, Listeners, Signal, Who};
 use super::{LiveSettings, queries};
 use crate::auth::Revocations;
 use crate::conversations::{self, TYPING_TTL, Typing};
 use crate::error::{Error, Result};
 use crate::fault::Fault;
-use crate::ids::{ConversationId, Position, Seq, SessionId, Stamp, UserId};
+use crate::ids::{ConversationId, Position, Seq, Stamp, UserId};
 use crate::limits::Limits;
 use crate::store::entity::head;
 use crate::store::{Access, DbBackend, SHARD, Store, fence};
@@ -45,27 +45,6 @@ pub(crate) struct Hub {
     commands: mpsc::Sender<Command>,
     /// The last position that the writer of this engine has handed over.
     handed: Arc<AtomicI64>,
-}
-
-/// What travels to the subscriptions of one user.
-#[derive(Clone, Debug)]
-pub(super) enum Signal {
-    Event(Arc<Event>),
-    Revoked(Arc<[SessionId]>),
-    /// Something that can not be told happened at a position.
-    Stale(Position),
-    /// All up to a position has been told.
-    Upto(Position),
-    /// Somebody writes, or has stopped.
-    Typing(Typing),
-}
-
-/// A place in a user's channel.
-#[derive(Debug)]
-pub(super) struct Attached {
-    pub(super) signals: Receiver<Signal>,
-    /// Everything after this position comes through the channel.
-    pub(super) after: Position,
 }
 
 #[derive(Debug)]
@@ -117,10 +96,7 @@ impl Hub {
             limits: limits.clone(),
             fence,
             last: head,
-            moves: VecDeque::new(),
-            moves_after: head,
-            listeners: HashMap::new(),
-            audiences: HashMap::new(),
+            listeners: Listeners::new(limits, head),
         };
         tasks.start(task.run(received, tasks.closing().clone()));
         Ok(Self { commands, handed })
@@ -181,70 +157,6 @@ impl Hub {
     }
 }
 
-/// A user who listens.
-struct Listener {
-    signals: Sender<Signal>,
-    /// Keeps the channel open between two subscriptions, until it is swept.
-    _open: InactiveReceiver<Signal>,
-    /// Where the user belongs, and the first message there that the user may see.
-    conversations: HashMap<ConversationId, Seq>,
-    /// What the memberships above contain already.
-    after: Position,
-    /// The last position that concerned the user, or may have.
-    concerned: AtomicI64,
-}
-
-impl Listener {
-    /// Puts an event into the user's channel, unless their picture contains it already.
-    fn tell(&self, event: &Arc<Event>) {
-        if event.position <= self.after {
-            return;
-        }
-        self.concerned
-            .store(event.position.get(), Ordering::Relaxed);
-        // A full channel loses its oldest signal, and its slow readers read the database.
-        match self.signals.try_broadcast(Signal::Event(event.clone())) {
-            Ok(_) | Err(TrySendError::Inactive(_) | TrySendError::Full(_)) => {}
-            Err(TrySendError::Closed(_)) => {}
-        }
-    }
-
-    /// Says that something happened which only a page can tell.
-    fn look_again(&self, position: Position) {
-        if position > self.after {
-            self.concerned.store(position.get(), Ordering::Relaxed);
-            let _ = self.signals.try_broadcast(Signal::Stale(position));
-        }
-    }
-}
-
-/// Who came to a conversation or went at a position.
-#[derive(Clone)]
-struct Move {
-    position: Position,
-    conversation: ConversationId,
-    who: Who,
-}
-
-#[derive(Clone)]
-enum Who {
-    /// They came, and may see from this message on.
-    Came(Arc<[UserId]>, Seq),
-    Went(UserId),
-    /// All went: the conversation was deleted.
-    AllWent,
-}
-
-impl Who {
-    fn includes(&self, user: UserId) -> bool {
-        match self {
-            Self::Came(users, _) => users.contains(&user),
-            Self::Went(one) => *one == user,
-            Self::AllWent => true,
-        }
-    }
-}
-
 struct Task {
     store: Arc<Store>,
     revocations: Arc<Revocations>,
@@ -260,12 +172,7 @@ struct Task {
     looked_at: Instant,
     /// Who is writing, and since when that was told.
     typing: HashMap<(ConversationId, UserId), Instant>,
-    /// Who came and went after `moves_after`, for those who attach with a slightly older picture.
-    moves: VecDeque<Move>,
-    moves_after: Position,
-    listeners: HashMap<UserId, Listener>,
-    /// Who listens to a conversation.
-    audiences: HashMap<ConversationId, HashSet<UserId>>,
+    listeners: Listeners,
 }
 
 impl Task {
@@ -285,7 +192,8 @@ impl Task {
                 command = commands.recv() => match command {
                     Some(Command::Committed(changes)) => self.committed(changes).await,
                     Some(Command::Attach { user, conversations, head, reply }) => {
-                        let _ = reply.send(self.attach(user, conversations, head));
+                        let listeners = &mut self.listeners;
+                        let _ = reply.send(listeners.attach(user, conversations, head, self.last));
                         Ok(())
                     }
                     Some(Command::Typing(typing)) => {
@@ -304,7 +212,8 @@ impl Task {
                 },
                 _ = poll.tick() => self.catch_up().await,
                 _ = sweep.tick() => {
-                    self.sweep();
+                    self.listeners.sweep();
+                    self.typing.retain(|_, at| at.elapsed() < TYPING_TTL);
                     Ok(())
                 }
                 _ = beat.tick() => {
@@ -347,8 +256,7 @@ impl Task {
                 // A new incarnation begins at a position of its own; up to `head` nothing
                 // happened that the change log still has.
                 self.last = head;
-                self.moves.clear();
-                self.moves_after = head;
+                self.listeners.forget_moves(head);
                 break;
             }
             self.deliver_all(&changes).await?;
@@ -383,9 +291,9 @@ impl Task {
 
     /// Tells a user, and everybody who is in one of these conversations, once.
     fn tell_acquaintances(&self, user: UserId, shared: &[ConversationId], event: &Arc<Event>) {
-        let in_shared = shared.iter().filter_map(|id| self.audiences.get(id));
-        let told: HashSet<UserId> = in_shared.flatten().copied().chain([user]).collect();
-        for listener in told.iter().filter_map(|user| self.listeners.get(user)) {
+        let in_shared = shared.iter().flat_map(|id| self.listeners.of(*id));
+        let told: HashSet<UserId> = in_shared.chain([user]).collect();
+        for listener in told.into_iter().filter_map(|user| self.listeners.get(user)) {
             listener.tell(event);
         }
     }
@@ -398,11 +306,8 @@ impl Task {
     fn begin_anew(&mut self, head: &head::Model) {
         self.fence = head.fence_start;
         if self.store.backend() == DbBackend::Postgres {
-            self.listeners.clear();
-            self.audiences.clear();
-            self.moves.clear();
             self.last = Position::stored(head.pos);
-            self.moves_after = self.last;
+            self.listeners.end_all(self.last);
         }
     }
 
@@ -439,7 +344,7 @@ impl Task {
                 event,
             } => {
                 let who = Who::Came(members.clone(), *visible_from);
-                self.moved(position, *conversation, who);
+                self.listeners.moved(position, *conversation, who);
                 self.send(*conversation, None, event);
             }
             // Who goes is told of it, and of nothing after it.
@@ -449,18 +354,19 @@ impl Task {
                 event,
             } => {
                 self.send(*conversation, None, event);
-                self.moved(position, *conversation, Who::Went(*user));
+                self.listeners
+                    .moved(position, *conversation, Who::Went(*user));
             }
             Change::ConversationDeleted {
                 conversation,
                 event,
             } => {
                 self.send(*conversation, None, event);
-                self.moved(position, *conversation, Who::AllWent);
+                self.listeners.moved(position, *conversation, Who::AllWent);
             }
             Change::Own { user, event } => {
                 if self.settings.enabled
-                    && let Some(listener) = self.listeners.get(user)
+                    && let Some(listener) = self.listeners.get(*user)
                 {
                     listener.tell(event);
                 }
@@ -469,14 +375,12 @@ impl Task {
                 user, sessions, at, ..
             } => {
                 self.revocations.add(sessions.iter().copied(), *at);
-                if let Some(listener) = self.listeners.get(user) {
-                    let _ = listener
-                        .signals
-                        .try_broadcast(Signal::Revoked(sessions.clone()));
+                if let Some(listener) = self.listeners.get(*user) {
+                    listener.signal(Signal::Revoked(sessions.clone()));
                 }
             }
             Change::Stale { user, .. } => {
-                if let Some(listener) = self.listeners.get(user) {
+                if let Some(listener) = self.listeners.get(*user) {
                     listener.look_again(position);
                 }
             }
@@ -489,13 +393,11 @@ impl Task {
         if !self.settings.enabled {
             return;
         }
-        let Some(audience) = self.audiences.get(&conversation) else {
-            return;
-        };
-        for listener in audience.iter().filter_map(|user| self.listeners.get(user)) {
-            let visible_from = listener.conversations.get(&conversation);
+        let audience = self.listeners.of(conversation);
+        for listener in audience.filter_map(|user| self.listeners.get(user)) {
+            let visible_from = listener.visible_from(conversation);
             let blind = self.limits.planted.is(Fault::LiveIgnoresVisibleFrom);
-            if visible_from.is_some_and(|first| blind || seq.is_none_or(|seq| seq >= *first)) {
+            if visible_from.is_some_and(|first| blind || seq.is_none_or(|seq| seq >= first)) {
                 listener.tell(event);
             } else if visible_from.is_some() && event.changes_conversation() {
                 listener.look_again(event.position);
@@ -516,11 +418,10 @@ impl Task {
         } else if self.typing.remove(&place).is_none() {
             return;
         }
-        let audience = self.audiences.get(&typing.conversation_id);
-        let others = audience.into_iter().flatten();
-        let others = others.filter(|user| **user != typing.user_id && self.settings.enabled);
+        let audience = self.listeners.of(typing.conversation_id);
+        let others = audience.filter(|user| *user != typing.user_id && self.settings.enabled);
         for listener in others.filter_map(|user| self.listeners.get(user)) {
-            let _ = listener.signals.try_broadcast(Signal::Typing(typing));
+            listener.signal(Signal::Typing(typing));
         }
     }
 
@@ -531,119 +432,9 @@ impl Task {
             true => self.last,
             false => Position::ZERO,
         };
-        for listener in self.listeners.values() {
-            let _ = listener.signals.try_broadcast(Signal::Upto(upto));
+        for listener in self.listeners.all() {
+            listener.signal(Signal::Upto(upto));
         }
-    }
-
-    /// Applies who came and went, and remembers it for those who attach.
-    fn moved(&mut self, position: Position, conversation: ConversationId, who: Who) {
-        let users: Vec<UserId> = match &who {
-            Who::Came(users, _) => users.to_vec(),
-            Who::Went(user) => vec![*user],
-            Who::AllWent => {
-                let audience = self.audiences.get(&conversation);
-                audience.into_iter().flatten().copied().collect()
-            }
-        };
-        let moved = Move {
-            position,
-            conversation,
-            who,
-        };
-        for user in users {
-            self.follow(user, &moved);
-        }
-        self.moves.push_back(moved);
-        if self.moves.len() > self.limits.hub_joins_max
-            && let Some(oldest) = self.moves.pop_front()
-        {
-            self.moves_after = oldest.position;
-        }
-    }
-
-    /// Applies to a user who listens what their memberships do not contain already.
-    fn follow(&mut self, user: UserId, moved: &Move) {
-        let Some(listener) = self.listeners.get_mut(&user) else {
-            return;
-        };
-        if moved.position <= listener.after {
-            return;
-        }
-        match moved.who {
-            Who::Came(_, visible_from) => {
-                listener
-                    .conversations
-                    .insert(moved.conversation, visible_from);
-                let audience = self.audiences.entry(moved.conversation).or_default();
-                audience.insert(user);
-            }
-            Who::Went(_) | Who::AllWent => {
-                listener.conversations.remove(&moved.conversation);
-                self.leave_audience(moved.conversation, user);
-            }
-        }
-    }
-
-    fn leave_audience(&mut self, conversation: ConversationId, user: UserId) {
-        if let Some(audience) = self.audiences.get_mut(&conversation) {
-            audience.remove(&user);
-            if audience.is_empty() {
-                self.audiences.remove(&conversation);
-            }
-        }
-    }
-
-    fn attach(
-        &mut self,
-        user: UserId,
-        conversations: Vec<(ConversationId, Seq)>,
-        head: Position,
-    ) -> Option<Attached> {
-        let last = self.last;
-        if !self.listeners.contains_key(&user) {
-            if head < self.moves_after {
-                return None;
-            }
-            let (mut signals, receiver) =
-                async_broadcast::broadcast(self.limits.subscriber_queue_max);
-            signals.set_overflow(true);
-            signals.set_await_active(false);
-            for (conversation, _) in &conversations {
-                self.audiences
-                    .entry(*conversation)
-                    .or_default()
-                    .insert(user);
-            }
-            self.listeners.insert(
-                user,
-                Listener {
-                    signals,
-                    _open: receiver.deactivate(),
-                    conversations: conversations.into_iter().collect(),
-                    after: head,
-                    concerned: AtomicI64::new(last.max(head).get()),
-                },
-            );
-            // What happened between the picture and now.
-            let moves = self.moves.iter();
-            let moves: Vec<Move> = moves
-                .filter(|moved| moved.position > head && moved.who.includes(user))
-                .cloned()
-                .collect();
-            for moved in &moves {
-                self.follow(user, moved);
-            }
-        }
-        self.place(user, last.max(head))
-    }
-
-    fn place(&self, user: UserId, after: Position) -> Option<Attached> {
-        let listener = self.listeners.get(&user)?;
-        Some(Attached {
-            signals: listener.signals.new_receiver(),
-            after,
-        })
     }
 
     /// Whether all that has happened is known here: what this engine wrote, and what others wrote
@@ -654,41 +445,19 @@ impl Task {
     }
 
     fn join(&self, user: UserId) -> Option<Attached> {
-        let listener = self.listeners.get(&user)?;
-        // A picture that is newer than what was delivered says what it is a picture of.
-        let after = self.last.max(listener.after);
-        self.is_current().then(|| self.place(user, after))?
+        self.is_current()
+            .then(|| self.listeners.join(user, self.last))?
     }
 
     fn idle(&self, user: UserId, since: Position) -> Option<Stamp> {
-        let listener = self.listeners.get(&user)?;
-        let concerned = listener.concerned.load(Ordering::Relaxed);
+        let listener = self.listeners.get(user)?;
         let is_known = self.fence <= since.get() && since <= self.last;
         let can_tell = self.settings.enabled && self.is_current() && is_known;
-        (can_tell && concerned <= since.get()).then(|| Stamp {
+        (can_tell && listener.is_idle_since(since)).then(|| Stamp {
             shard: SHARD,
             fence: Position::stored(self.fence),
             as_of: self.last,
         })
-    }
-
-    /// Forgets users who do not listen any more, and who was writing.
-    fn sweep(&mut self) {
-        self.typing.retain(|_, at| at.elapsed() < TYPING_TTL);
-        let gone: Vec<UserId> = self
-            .listeners
-            .iter()
-            .filter(|(_, listener)| listener.signals.receiver_count() == 0)
-            .map(|(user, _)| *user)
-            .collect();
-        for user in gone {
-            let Some(listener) = self.listeners.remove(&user) else {
-                continue;
-            };
-            for conversation in listener.conversations.into_keys() {
-                self.leave_audience(conversation, user);
-            }
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod event;
 mod hub;
+mod listeners;
 mod queries;
 mod resume;
 mod subscription;

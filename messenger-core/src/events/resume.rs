@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::event::{Event, EventKind};
-use super::hub::{Attached, Signal};
+use super::listeners::{Attached, Signal};
 use super::subscription::attach;
 use crate::auth::Actor;
 use crate::conversations::Typing;

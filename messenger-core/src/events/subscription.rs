@@ -13,7 +13,7 @@ use futures_core::Stream;
 use tokio::sync::oneshot;
 
 use super::event::{Change, Event, EventKind};
-use super::hub::{Attached, Signal};
+use super::listeners::{Attached, Signal};
 use super::queries;
 use crate::auth::Actor;
 use crate::conversations;

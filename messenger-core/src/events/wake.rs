@@ -2,7 +2,7 @@
 
 use async_broadcast::RecvError;
 
-use super::hub::{Attached, Signal};
+use super::listeners::{Attached, Signal};
 use super::subscription::attach;
 use crate::auth::Actor;
 use crate::engine::MessengerEngine;
