@@ -11,7 +11,7 @@ use crate::auth::{self, AccessTokens, Hasher, JwtAlgorithm, Revocations, Secret,
 use crate::clock::{self, Timestamp};
 use crate::engine::{Inner, MessengerEngine};
 use crate::error::{Error, Result};
-use crate::events::{Hub, LiveSettings};
+use crate::events::{Hub, LiveSettings, presence};
 #[cfg(feature = "test-util")]
 use crate::fault::Fault;
 use crate::fault::Planted;
@@ -173,6 +173,16 @@ impl EngineBuilder {
             revocations.add([session.id.into()], at);
         }
         let writer = Writer::start(store.clone(), hub.clone(), &self.limits, &tasks);
+        if self.live.enabled && self.live.presence_ms > 0 {
+            tasks.start(presence::run(
+                store.clone(),
+                writer.clone(),
+                hub.clone(),
+                self.limits.clone(),
+                Duration::from_millis(self.live.presence_ms),
+                tasks.closing().clone(),
+            ));
+        }
         let erasing = Arc::new(Notify::new());
         tasks.start(accounts::erase::run(
             store.clone(),

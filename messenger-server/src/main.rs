@@ -197,6 +197,7 @@ async fn open(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<Mes
     let mut live = LiveSettings::default();
     live.enabled = settings.realtime_dispatcher_enabled;
     live.poll_ms = settings.realtime_dispatcher_poll_ms;
+    live.presence_ms = settings.presence_interval_ms;
     live.batch_size = settings.realtime_dispatcher_batch_size;
     let mut builder = MessengerEngine::builder(url)
         .jwt_algorithm(settings.jwt_algorithm)

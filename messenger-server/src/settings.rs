@@ -124,6 +124,9 @@ pub struct Settings {
     /// Changes that are read from the database at a time.
     #[arg(long, env, default_value = "100", value_parser = count(1, 100_000))]
     pub realtime_dispatcher_batch_size: u64,
+    /// How often it is told who has come and who has gone, in milliseconds; 0 for never.
+    #[arg(long, env, default_value = "5000", value_parser = count(0, 3_600_000))]
+    pub presence_interval_ms: u64,
 }
 
 /// A text that is not for logs, since it is or has a secret.

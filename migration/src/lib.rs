@@ -15,6 +15,7 @@
 
 mod m20261101_000001_create_schema;
 mod m20261123_000002_add_changes;
+mod m20261123_000003_add_last_seen;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261101_000001_create_schema::Migration),
             Box::new(m20261123_000002_add_changes::Migration),
+            Box::new(m20261123_000003_add_last_seen::Migration),
         ]
     }
 }

@@ -39,6 +39,8 @@ impl Home {
             ("DATABASE_URL", database.url()),
             ("HOST", "127.0.0.1"),
             ("PORT", "0"),
+            // Seldom: the frames that come are to be known.
+            ("PRESENCE_INTERVAL_MS", "3600000"),
             ("SECRET_KEY", &secret),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));

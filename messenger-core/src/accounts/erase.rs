@@ -150,6 +150,7 @@ impl Operation for DeleteAccount {
             row.display_name.clear();
             row.display_name_key.clear();
             row.password_hash = None;
+            row.last_seen_at = None;
             row.deleted_at = Some(now.as_micros());
             row.changed_pos = position.get();
         }

@@ -58,12 +58,16 @@ pub(crate) async fn some(
 
 /// A user's memberships in what is not deleted.
 fn joined_by(user: UserId) -> Select<member::Entity> {
+    all_joined().filter(member::Column::UserId.eq(user.as_uuid()))
+}
+
+/// Memberships in what is not deleted.
+fn all_joined() -> Select<member::Entity> {
     let conversation = member::Entity::belongs_to(conversation::Entity)
         .from(member::Column::ConversationId)
         .to(conversation::Column::Id);
     member::Entity::find()
         .join(JoinType::InnerJoin, conversation.into())
-        .filter(member::Column::UserId.eq(user.as_uuid()))
         .filter(member::Column::State.eq(member::State::Joined))
         .filter(conversation::Column::State.eq(conversation::State::Open))
 }
@@ -112,17 +116,26 @@ pub(super) async fn may_type(
     }
 }
 
-/// The small conversations to which a user belongs.
+/// The small conversations to which people belong.
 pub(crate) async fn small(
     db: &impl ConnectionTrait,
-    user: UserId,
+    users: &[UserId],
     members_max: u32,
-) -> Result<Vec<ConversationId>> {
-    let rows = joined_by(user)
+) -> Result<Vec<(UserId, ConversationId)>> {
+    let users = filled_ids(users.iter().map(|user| user.as_uuid()));
+    let rows: Vec<(Uuid, Uuid)> = all_joined()
+        .filter(member::Column::UserId.is_in(users))
         .filter(conversation::Column::MemberCount.lte(i64::from(members_max)))
+        .select_only()
+        .column(member::Column::UserId)
+        .column(member::Column::ConversationId)
+        .into_tuple()
         .all(db)
         .await?;
-    Ok(rows.iter().map(|row| row.conversation_id.into()).collect())
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|(user, conversation)| (user.into(), conversation.into()))
+        .collect())
 }
 
 /// The groups to which a user belongs, ordered by id, after a key, up to `limit`.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::{Change, Event};
 use super::listeners::{Attached, Listeners, Signal, Who};
+use super::presence::Presences;
 use super::{LiveSettings, queries};
 use crate::auth::Revocations;
 use crate::conversations::{self, TYPING_TTL, Typing};
@@ -47,10 +48,13 @@ pub(crate) struct Hub {
     handed: Arc<AtomicI64>,
 }
 
-#[derive(Debug)]
+/// What is asked of who is there, with the way back for the answer.
+type Question = Box<dyn FnOnce(&mut Presences, &Listeners) + Send>;
+
 enum Command {
     Committed(Vec<Change>),
     Typing(Typing),
+    Presences(Question),
     /// Answered with `None` for a user of whom the hub does not know where they belong.
     Join {
         user: UserId,
@@ -90,6 +94,7 @@ impl Hub {
             handed: Arc::clone(&handed),
             looked_at: Instant::now(),
             typing: HashMap::new(),
+            presences: Presences::default(),
             store,
             revocations,
             settings,
@@ -115,6 +120,24 @@ impl Hub {
     /// Tells those who listen that somebody writes. Dropped when there is more to do than that.
     pub(crate) fn typing(&self, typing: Typing) {
         let _ = self.commands.try_send(Command::Typing(typing));
+    }
+
+    /// Those of some people who are there.
+    pub(crate) async fn online(&self, users: Vec<UserId>) -> Result<HashSet<UserId>> {
+        self.presences(move |people, _| people.online(&users)).await
+    }
+
+    /// Asks about who is there, or tells of it.
+    pub(super) async fn presences<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Presences, &Listeners) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.ask(|reply| {
+            Command::Presences(Box::new(|people, listeners| {
+                let _ = reply.send(question(people, listeners));
+            }))
+        })
+        .await
     }
 
     /// Gives a user who listens already one more place in their channel, without a look at the
@@ -173,6 +196,7 @@ struct Task {
     /// Who is writing, and since when that was told.
     typing: HashMap<(ConversationId, UserId), Instant>,
     listeners: Listeners,
+    presences: Presences,
 }
 
 impl Task {
@@ -198,6 +222,10 @@ impl Task {
                     }
                     Some(Command::Typing(typing)) => {
                         self.typing(typing);
+                        Ok(())
+                    }
+                    Some(Command::Presences(question)) => {
+                        question(&mut self.presences, &self.listeners);
                         Ok(())
                     }
                     Some(Command::Join { user, reply }) => {
@@ -279,8 +307,10 @@ impl Task {
                     let ever = conversations::queries::ever(&log, *user);
                     self.answered(ever).await?
                 } else {
-                    let shared = conversations::queries::small(&log, *user, small);
-                    self.answered(shared).await?
+                    let users = [*user];
+                    let shared = conversations::queries::small(&log, &users, small);
+                    let shared = self.answered(shared).await?.into_iter();
+                    shared.map(|(_, conversation)| conversation).collect()
                 };
                 self.tell_acquaintances(*user, &shared, event);
             }
@@ -308,6 +338,7 @@ impl Task {
         if self.store.backend() == DbBackend::Postgres {
             self.last = Position::stored(head.pos);
             self.listeners.end_all(self.last);
+            self.presences.reconsider_all();
         }
     }
 
@@ -365,6 +396,7 @@ impl Task {
                 self.listeners.moved(position, *conversation, Who::AllWent);
             }
             Change::Own { user, event } => {
+                self.presences.reconsider(*user);
                 if self.settings.enabled
                     && let Some(listener) = self.listeners.get(*user)
                 {
@@ -384,7 +416,9 @@ impl Task {
                     listener.look_again(position);
                 }
             }
-            Change::Profile { .. } | Change::Unseen { .. } => {}
+            // The account may be deleted.
+            Change::Profile { user, .. } => self.presences.reconsider(*user),
+            Change::Unseen { .. } => {}
         }
     }
 

@@ -13,6 +13,7 @@ use super::event::Event;
 use crate::conversations::Typing;
 use crate::ids::{ConversationId, Position, Seq, SessionId, UserId};
 use crate::limits::Limits;
+use crate::users::Presence;
 
 /// What travels to the subscriptions of one user.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(super) enum Signal {
     Upto(Position),
     /// Somebody writes, or has stopped.
     Typing(Typing),
+    /// Who has come, and who has gone.
+    Presence(Arc<[Presence]>),
 }
 
 /// A place in a user's channel.
@@ -155,6 +158,18 @@ impl Listeners {
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Listener> {
         self.listeners.values()
+    }
+
+    /// Those who listen right now, with the number of their conversations.
+    pub(super) fn present(&self) -> impl Iterator<Item = (UserId, usize)> {
+        let listeners = self.listeners.iter();
+        let present = listeners.filter(|(_, listener)| !listener.is_left());
+        present.map(|(user, listener)| (*user, listener.conversations.len()))
+    }
+
+    /// Whether a user listens right now.
+    pub(super) fn is_present(&self, user: UserId) -> bool {
+        self.get(user).is_some_and(|listener| !listener.is_left())
     }
 
     /// Those who listen to a conversation.

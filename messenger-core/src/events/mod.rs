@@ -8,6 +8,7 @@
 mod event;
 mod hub;
 mod listeners;
+pub(crate) mod presence;
 mod queries;
 mod resume;
 mod subscription;
@@ -38,6 +39,8 @@ pub struct LiveSettings {
     pub batch_size: u64,
     /// How often those who go on from a cursor are told where they are, in milliseconds. 30,000.
     pub heartbeat_ms: u64,
+    /// How often it is told who has come and who has gone, in milliseconds; 0 for never. 5,000.
+    pub presence_ms: u64,
 }
 
 impl Default for LiveSettings {
@@ -47,6 +50,7 @@ impl Default for LiveSettings {
             poll_ms: 200,
             batch_size: 100,
             heartbeat_ms: 30_000,
+            presence_ms: 5_000,
         }
     }
 }

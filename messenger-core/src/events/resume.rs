@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::ids::{Position, SessionId};
 use crate::sync::{Cursor, Page, Pull, Pulled};
+use crate::users::Presence;
 
 /// How long a stream waits before it asks a database again that could not answer.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -58,6 +59,10 @@ pub enum Update {
     },
     /// Somebody is writing, or has stopped. It has no place, and no cursor.
     Typing(Typing),
+    /// Who has come, and who has gone, of those whose presence the client may know. It has no place,
+    /// and no cursor: ask [`Users::presence`](crate::users::Users::presence) after
+    /// [`Live`](Self::Live) who is there.
+    Presence(Arc<[Presence]>),
     /// Nothing more has happened that concerns the client; told now and then, so that the next
     /// catch-up is short.
     Quiet {
@@ -227,6 +232,7 @@ impl Task {
                     self.tell(Update::Quiet { cursor }).await?;
                 }
                 Ok(Signal::Typing(typing)) => self.tell(Update::Typing(typing)).await?,
+                Ok(Signal::Presence(people)) => self.tell(Update::Presence(people)).await?,
                 Ok(Signal::Stale(position)) if position <= told => {}
                 Ok(Signal::Stale(_)) => return Ok(Behind),
                 Ok(Signal::Revoked(sessions)) => {

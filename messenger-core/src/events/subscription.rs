@@ -213,7 +213,9 @@ impl Stream for Subscription {
                     this.position = event.position;
                     Ok(event)
                 }
-                Some(Ok(Signal::Stale(_) | Signal::Upto(_) | Signal::Typing(_))) => continue,
+                Some(Ok(
+                    Signal::Stale(_) | Signal::Upto(_) | Signal::Typing(_) | Signal::Presence(_),
+                )) => continue,
                 Some(Ok(Signal::Revoked(sessions))) => {
                     let mine = this.actor.session_id();
                     if !mine.is_some_and(|session| sessions.contains(&session)) {

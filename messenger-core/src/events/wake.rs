@@ -41,7 +41,7 @@ impl Wake {
                 Ok(Signal::Event(_) | Signal::Stale(_)) | Err(RecvError::Overflowed(_)) => {
                     return Ok(());
                 }
-                Ok(Signal::Upto(_) | Signal::Typing(_)) => {}
+                Ok(Signal::Upto(_) | Signal::Typing(_) | Signal::Presence(_)) => {}
                 Ok(Signal::Revoked(sessions)) => {
                     let mine = self.actor.session_id();
                     if mine.is_some_and(|session| sessions.contains(&session)) {

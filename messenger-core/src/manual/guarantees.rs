@@ -28,6 +28,7 @@
 //! | Whoever does not belong to a conversation can not tell that it exists | | `engine/hosts.rs` |
 //! | A deleted group is like one that never was | | `engine/groups.rs` |
 //! | Whoever is removed from a group hears of it and of nothing after it, and whoever comes back sees what its policy shows | what a slow reader missed of an earlier stay is not replayed | `engine/groups.rs`, `engine/live.rs` |
+//! | Nobody is told whether somebody is there who keeps it from them, or who is blocked, either way | | `engine/presence.rs` |
 //! | A group has an owner while somebody belongs to it, and is counted well under any race | | `engine/races.rs`, `engine/groups.rs` |
 //! | Unread messages are counted exactly | | `engine/groups.rs`, `engine/histories.rs` |
 //! | A write repeated under its client's id changes nothing, for ever | writes that take a [`ClientWriteId`](crate::ClientWriteId) | `engine/groups.rs` |

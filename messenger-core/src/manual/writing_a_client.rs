@@ -55,11 +55,12 @@
 //! | `user.updated` | the user |
 //! | `sync.cursor` | nothing has happened |
 //! | `typing` | show that somebody writes, until they stop or `ttl_ms` has passed; it has no `cursor` |
+//! | `presence` | show who is there, see *Who is there*; it has no `cursor` |
 //! | `sync.reset` | as after a 410: wait `retry_after_ms`, and begin without a cursor |
 //! | any other | ignore it |
 //!
-//! Every frame but `sync.reset` and `typing` has a `cursor`: store it in the transaction that stores what came
-//! with it, whatever the type. Whoever is cut off, at any moment, goes on from the last one that was
+//! Every frame but `sync.reset`, `typing` and `presence` has a `cursor`: store it in the transaction that
+//! stores what came with it, whatever the type. Whoever is cut off, at any moment, goes on from the last one that was
 //! stored. A page may come at any time: for what no event can tell (who belongs to a conversation,
 //! one's own settings), and in place of events to a client that reads too slowly. One that has not
 //! read for 10 seconds is closed with 1013, and goes on from its cursor.
@@ -96,6 +97,13 @@
 //! a conversation reads it to its end: one's own moves `last_read_seq` and `last_delivered_seq` to its
 //! `seq`, sets `unread_count` to 0, `marked_unread` to false and `own_version` to its `version`; and the
 //! sender's row of `reads`, in a conversation that is not large, is at its `seq` and `version`.
+//!
+//! # Who is there
+//!
+//! After `sync.live`, `POST /v1/users/presence` tells who is there of those whom the client shows; from
+//! then on `presence` frames say who has come and gone. Whoever is not told of is not shown as there.
+//! Nothing of it is stored: after a reconnect, ask again. `PUT /v1/users/me/prefs/presence`
+//! with `false` keeps it from everybody whether the caller is there, on all devices.
 //!
 //! # As code
 //!

@@ -4,12 +4,15 @@ mod blocks;
 mod names;
 mod operations;
 mod prefs;
+mod presence;
 pub(crate) mod queries;
 
 pub use self::blocks::{Block, Blocked};
 pub use self::names::{DisplayName, Username};
 use self::operations::{ChangeProfile, EnsureUser};
 pub use self::prefs::{Pref, PrefKey, PrefValue};
+pub use self::presence::Presence;
+pub(crate) use self::presence::{Reserve, Seen};
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::engine::MessengerEngine;
@@ -190,6 +193,7 @@ impl User {
             created_at: batch.now().as_micros(),
             changed_pos: position.get(),
             deleted_at: None,
+            last_seen_at: None,
         };
         let user = Self::from(&row);
         batch.insert_user(row);

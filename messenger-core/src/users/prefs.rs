@@ -45,6 +45,22 @@ impl PrefKey {
         Ok(Self(text.to_owned()))
     }
 
+    /// The key under which somebody keeps `false` who does not show whether they are there:
+    /// `presence`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use messenger_core::{*, auth::Actor, users::{PrefKey, PrefValue}};
+    /// # async fn example(engine: &MessengerEngine, alice: &Actor) -> Result<()> {
+    /// let hidden = PrefValue::parse("false", engine.limits())?;
+    /// engine.users().set_pref(alice, PrefKey::presence(), hidden).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn presence() -> Self {
+        Self("presence".to_owned())
+    }
+
     /// Returns the key.
     pub fn as_str(&self) -> &str {
         &self.0

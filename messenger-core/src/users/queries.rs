@@ -1,5 +1,7 @@
 //! What is read about people.
 
+use std::collections::{HashMap, HashSet};
+
 use sea_orm::sea_query::{Expr, ExprTrait, Func, Query};
 use sea_orm::{
     ActiveEnum, ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, IdenStatic,
@@ -7,8 +9,9 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Block, Blocked, Pref, User};
+use super::{Block, Blocked, Pref, PrefKey, Reserve, User};
 use crate::auth::Actor;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::ids::{Position, UserId};
 use crate::store::entity::{block, conversation, erasure, member, pref, user};
@@ -278,6 +281,109 @@ pub(crate) async fn blocked_ids(
         .all(db)
         .await?;
     Ok(ids)
+}
+
+/// From whom people keep whether they are there.
+pub(crate) async fn reserves(
+    db: &impl ConnectionTrait,
+    users: &[UserId],
+) -> Result<HashMap<UserId, Reserve>> {
+    let ids = filled_ids(users.iter().map(|user| user.as_uuid()));
+    let mut reserves: HashMap<UserId, Reserve> = users
+        .iter()
+        .map(|user| (*user, Reserve::default()))
+        .collect();
+    let deleted: Vec<Uuid> = user::Entity::find()
+        .select_only()
+        .column(user::Column::Id)
+        .filter(user::Column::Id.is_in(ids.clone()))
+        .filter(user::Column::DeletedAt.is_not_null())
+        .into_tuple()
+        .all(db)
+        .await?;
+    for user in deleted.into_iter().chain(hidden(db, &ids).await?) {
+        reserves.entry(user.into()).or_default().is_hidden = true;
+    }
+    let blocked: Vec<(Uuid, Uuid)> = block::Entity::find()
+        .select_only()
+        .column(block::Column::OwnerId)
+        .column(block::Column::BlockedId)
+        .filter(block::Column::OwnerId.is_in(ids))
+        .filter(block::Column::State.eq(block::State::Set))
+        .into_tuple()
+        .all(db)
+        .await?;
+    for (owner, whom) in blocked {
+        let reserve = reserves.entry(owner.into()).or_default();
+        reserve.blocked.insert(whom.into());
+    }
+    Ok(reserves)
+}
+
+/// Those of some people who keep from everybody whether they are there.
+async fn hidden(db: &impl ConnectionTrait, users: &[Uuid]) -> Result<Vec<Uuid>> {
+    let kept: Vec<(Uuid, String)> = pref::Entity::find()
+        .select_only()
+        .column(pref::Column::OwnerId)
+        .column(pref::Column::Value)
+        .filter(pref::Column::OwnerId.is_in(users.iter().copied()))
+        .filter(pref::Column::Key.eq(PrefKey::presence().as_str()))
+        .filter(pref::Column::State.eq(pref::State::Set))
+        .into_tuple()
+        .all(db)
+        .await?;
+    let hidden = kept
+        .into_iter()
+        .filter(|(_, value)| value.trim() == "false");
+    Ok(hidden.map(|(owner, _)| owner).collect())
+}
+
+/// When those of the named people were last seen of whom a user may know it, ordered by id.
+pub(super) async fn last_seen(
+    db: &impl ConnectionTrait,
+    me: UserId,
+    ids: &[UserId],
+    small_members_max: u32,
+) -> Result<Vec<(UserId, Option<Timestamp>)>> {
+    let ids = filled_ids(ids.iter().map(|id| id.as_uuid()));
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = vec!["?"; ids.len()].join(", ");
+    let sql = format!(
+        "SELECT u.id, u.last_seen_at FROM users AS u WHERE u.id IN ({places}) AND u.id <> ? \
+         AND u.deleted_at IS NULL AND EXISTS (SELECT 1 FROM members AS theirs \
+         CROSS JOIN members AS mine CROSS JOIN conversations AS c \
+         WHERE theirs.user_id = u.id AND theirs.state = ? \
+         AND mine.conversation_id = theirs.conversation_id AND mine.user_id = ? AND mine.state = ? \
+         AND c.id = theirs.conversation_id AND c.state = ? AND c.member_count <= ?) \
+         AND NOT EXISTS (SELECT 1 FROM blocks AS b WHERE b.state = ? \
+         AND (b.owner_id = u.id AND b.blocked_id = ? OR b.owner_id = ? AND b.blocked_id = u.id)) \
+         ORDER BY u.id"
+    );
+    let (user, joined): (Value, Value) =
+        (me.as_uuid().into(), member::State::Joined.to_value().into());
+    let values = ids.iter().map(|id| Value::from(*id)).chain([
+        user.clone(),
+        joined.clone(),
+        user.clone(),
+        joined,
+        conversation::State::Open.to_value().into(),
+        i64::from(small_members_max).into(),
+        block::State::Set.to_value().into(),
+        user.clone(),
+        user,
+    ]);
+    let rows = db.query_all_raw(statement(db, &sql, values)).await?;
+    let hidden: HashSet<Uuid> = hidden(db, &ids).await?.into_iter().collect();
+    let mut seen = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (user, at): (Uuid, Option<i64>) = row.try_get_many_by_index()?;
+        if !hidden.contains(&user) {
+            seen.push((user.into(), at.map(Timestamp::from_micros)));
+        }
+    }
+    Ok(seen)
 }
 
 /// Whether one of two people has blocked the other.

@@ -20,6 +20,7 @@ const USERS: Shape<user::Entity> = Shape::by("update users", &[user::Column::Id]
     user::Column::PasswordHash,
     user::Column::ChangedPos,
     user::Column::DeletedAt,
+    user::Column::LastSeenAt,
 ]);
 const BLOCKS: Shape<block::Entity> = Shape::by(
     "update blocks",

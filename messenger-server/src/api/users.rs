@@ -7,11 +7,12 @@
 //! | `DELETE /users/me` | the end of the account |
 //! | `GET /users/search` | people by a part of their names |
 //! | `POST /users/batch` | people by their ids |
+//! | `POST /users/presence` | which of them are there |
 
 use std::collections::BTreeSet;
 
 use messenger_core::accounts::Erase;
-use messenger_core::users::{DisplayName, User};
+use messenger_core::users::{self, DisplayName, User};
 use messenger_core::{Error as EngineError, MessengerEngine, UserId};
 use poem::web::Data;
 use poem_openapi::param::Query;
@@ -26,7 +27,7 @@ use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::envelope::{Answer, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
-use crate::api::wire::{Text, Time, Whole};
+use crate::api::wire::{Nullable, Text, Time, Whole};
 
 /// The routes of this file.
 #[derive(Debug)]
@@ -130,20 +131,31 @@ impl Users {
         engine: Data<&MessengerEngine>,
         body: ApiJson<UserIds>,
     ) -> Result<Answer<UserList>, BatchFailure> {
-        let ids = body.0.ids.iter().map(|id| id.trim());
-        let ids: BTreeSet<&str> = ids.filter(|id| !id.is_empty()).collect();
-        if !(1..=engine.limits().batch_users_max).contains(&ids.len()) {
-            let most = engine.limits().batch_users_max;
-            let fault = Fault::new("body", "ids", format!("must be 1 to {most} ids"));
-            return Err(Failure::invalid([fault]).into());
-        }
-        let ids: BTreeSet<UserId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
-        let ids: Vec<UserId> = ids.into_iter().collect();
+        let ids = body.0.read(engine.limits().batch_users_max)?;
         if ids.is_empty() {
             return Ok(Answer(Vec::new().into()));
         }
         let users = engine.users().batch(&actor, &ids).await?;
         Ok(Answer(users.into()))
+    }
+
+    /// Who is there
+    ///
+    /// Tells which of the people with these ids are connected, ordered by id. Who comes and goes after
+    /// that is told to sockets and event streams that go on from a cursor, by `presence`. Left out are
+    /// people with whom the caller shares no conversation of up to 128 members, who have blocked the
+    /// caller or whom the caller has blocked, and who keep `false` under the key `presence`
+    /// (`/users/me/prefs/presence`).
+    #[oai(path = "/presence", method = "post", operation_id = "presence")]
+    async fn presence(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        body: ApiJson<UserIds>,
+    ) -> Result<Answer<Presences>, BatchFailure> {
+        let ids = body.0.read(engine.limits().batch_users_max)?;
+        let people = engine.users().presence(&actor, &ids).await?;
+        Ok(Answer(Presences::of(&people)))
     }
 }
 
@@ -219,6 +231,37 @@ impl From<Vec<User>> for UserList {
     }
 }
 
+/// Who is there.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct Presences {
+    /// Some of those who were asked for, or who have come or gone.
+    people: Vec<Presence>,
+}
+
+impl Presences {
+    pub(crate) fn of(people: &[users::Presence]) -> Self {
+        let people = people.iter().map(|presence| Presence {
+            user_id: presence.user_id.as_uuid(),
+            online: presence.is_online,
+            last_seen_at: Nullable(presence.last_seen_at.map(Time)),
+        });
+        Self {
+            people: people.collect(),
+        }
+    }
+}
+
+/// Whether somebody is there.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct Presence {
+    /// Who it is.
+    user_id: Uuid,
+    /// Whether they are connected.
+    online: bool,
+    /// When they last were; null while they are, and where that is not known or not told.
+    last_seen_at: Nullable<Time>,
+}
+
 /// How to end an account.
 #[derive(Object, Deserialize)]
 #[oai(example)]
@@ -262,6 +305,20 @@ impl Example for ProfileRequest {
 pub(crate) struct UserIds {
     /// 1 to 100 ids, blanks and repeats not counted.
     ids: Vec<String>,
+}
+
+impl UserIds {
+    /// The ids, each once, in their order. What is no id is left out.
+    fn read(&self, most: usize) -> Result<Vec<UserId>, Failure> {
+        let ids = self.ids.iter().map(|id| id.trim());
+        let ids: BTreeSet<&str> = ids.filter(|id| !id.is_empty()).collect();
+        if !(1..=most).contains(&ids.len()) {
+            let fault = Fault::new("body", "ids", format!("must be 1 to {most} ids"));
+            return Err(Failure::invalid([fault]));
+        }
+        let ids: BTreeSet<UserId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+        Ok(ids.into_iter().collect())
+    }
 }
 
 impl Example for UserIds {

@@ -20,6 +20,7 @@ fn posts(conversation: &str) -> Vec<(String, Value)> {
         ("/v1/auth/refresh".to_owned(), token.clone()),
         ("/v1/auth/logout".to_owned(), token),
         ("/v1/users/batch".to_owned(), json!({"ids": [id]})),
+        ("/v1/users/presence".to_owned(), json!({"ids": [id]})),
         (
             "/v1/conversations/direct".to_owned(),
             json!({"other_user_id": id}),
@@ -89,6 +90,7 @@ on_both_databases!(
             ("GET PATCH DELETE", "/v1/users/me"),
             ("GET", "/v1/users/search"),
             ("POST", "/v1/users/batch"),
+            ("POST", "/v1/users/presence"),
             ("GET", "/v1/conversations"),
             ("POST", "/v1/conversations/direct"),
             ("GET POST", messages.as_str()),

@@ -235,6 +235,39 @@ on_both_databases!(
         }
     }
 
+    #[with(PRESENCE_INTERVAL_MS = "50")]
+    async fn who_comes_and_goes_is_told_to_those_who_have_resumed(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let mut old = bob.listening(&[&conversation]).await;
+        let mut bobs = resumed(&bob, &begun(&bob).await).await;
+        expect(&mut bobs, "sync.live").await;
+        let start = begun(&bob).await;
+        let mut stream = EventStream::open(&bob.http, "/v1/events", Some(&start)).await;
+        stream.expect("sync.live").await;
+
+        let alices = alice.socket().await;
+        let online = json!({"user_id": alice.id, "online": true, "last_seen_at": null});
+        let frame = json!({"type": "presence", "payload": {"people": [online]}});
+        assert_eq!(bobs.next_json().await, frame);
+        let event = stream.expect("presence").await;
+        assert_eq!((event.data, event.id), (frame, None), "no place of its own");
+        let ids = json!({"ids": [alice.id, bob.id, "nonsense"]});
+        let answer = bob.post("/v1/users/presence", &ids).await;
+        assert_eq!(answer.data(200), &json!({"people": [online]}));
+
+        drop(alices);
+        let went = expect(&mut bobs, "presence").await;
+        let went = &went["payload"]["people"][0];
+        assert_eq!(
+            (&went["user_id"], &went["online"]),
+            (&json!(alice.id), &json!(false))
+        );
+        assert_time(&went["last_seen_at"]);
+        // Whoever subscribes never hears of it.
+        alice.send(&conversation, "hello").await;
+        old.next_message().await;
+    }
+
     async fn without_a_cursor_a_socket_begins(world: World) {
         let (alice, bob, conversation) = world.alice_and_bob().await;
         alice.send_many(&conversation, 30).await;

@@ -58,6 +58,7 @@ on_both_databases!(
         }
         let bodies = [
             ("/v1/users/batch".to_owned(), json!({"ids": [id]})),
+            ("/v1/users/presence".to_owned(), json!({"ids": [id]})),
             (
                 "/v1/conversations/direct".to_owned(),
                 json!({"other_user_id": id}),

@@ -26,6 +26,9 @@ async fn looked_up(person: &Person, ids: &Value) -> Vec<String> {
     texts(&answer.data(200)["users"], "username")
 }
 
+/// The routes that take ids of people.
+const LOOK_UPS: [&str; 2] = ["/v1/users/batch", "/v1/users/presence"];
+
 on_both_databases!(
     async fn me_is_the_caller(world: World) {
         let alice = world.register("alice").await;
@@ -211,10 +214,10 @@ on_both_databases!(
         let repeated = [hundred.clone(), hundred].concat();
         assert_eq!(looked_up(&alice, &json!(repeated)).await, ["alice"]);
         for ids in [json!([]), json!(["", "  "]), json!(ids(101))] {
-            alice
-                .post("/v1/users/batch", &json!({"ids": ids}))
-                .await
-                .invalid("ids");
+            for path in LOOK_UPS {
+                let answer = alice.post(path, &json!({"ids": ids})).await;
+                answer.invalid("ids");
+            }
         }
     }
 
@@ -228,15 +231,14 @@ on_both_databases!(
             json!([null]),
             json!([[]]),
         ] {
-            alice
-                .post("/v1/users/batch", &json!({"ids": ids}))
-                .await
-                .invalid("ids");
+            for path in LOOK_UPS {
+                let answer = alice.post(path, &json!({"ids": ids})).await;
+                answer.invalid("ids");
+            }
         }
-        alice
-            .post("/v1/users/batch", &json!({}))
-            .await
-            .invalid("ids");
+        for path in LOOK_UPS {
+            alice.post(path, &json!({})).await.invalid("ids");
+        }
     }
 
     async fn a_profile_is_changed_once_and_shown_to_everybody(world: World) {

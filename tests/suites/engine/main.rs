@@ -25,6 +25,7 @@ mod message_changes;
 mod opening;
 mod outages;
 mod own;
+mod presence;
 mod pull;
 mod races;
 mod restores;

@@ -6,7 +6,7 @@ use messenger_core::events::{Resumed, Update};
 use messenger_core::sync::{Cursor, Pull};
 use tests::soon;
 
-use crate::world::{Person, on_both_databases};
+use crate::world::{Person, live_settings, on_both_databases};
 
 async fn next(stream: &mut Resumed) -> Update {
     let update = soon("an update", stream.next()).await;
@@ -34,7 +34,7 @@ async fn quiet_after(stream: &mut Resumed, before: &Cursor) -> Cursor {
 }
 
 fn heartbeats() -> LiveSettings {
-    let mut settings = LiveSettings::default();
+    let mut settings = live_settings();
     settings.heartbeat_ms = 20;
     settings
 }

@@ -12,7 +12,9 @@ use messenger_core::conversations::{
 use messenger_core::events::{Event, EventKind, Subscription};
 use messenger_core::messages::{ClientMessageId, Message, MessageBody, NewMessage, Sent};
 use messenger_core::users::{DisplayName, HostUser, PrefKey, PrefValue, User, Username};
-use messenger_core::{ConversationId, EngineBuilder, Error, MessengerEngine, Result, Secret, Seq};
+use messenger_core::{
+    ConversationId, EngineBuilder, Error, LiveSettings, MessengerEngine, Result, Secret, Seq,
+};
 use sqlx::Connection as _;
 use tempfile::TempDir;
 use tests::{Database, DatabaseKind, soon};
@@ -178,12 +180,21 @@ impl Place {
     }
 
     pub(crate) fn builder(&self) -> EngineBuilder {
-        MessengerEngine::builder(self.url()).secret(secret())
+        MessengerEngine::builder(self.url())
+            .secret(secret())
+            .live(live_settings())
     }
 
     pub(crate) async fn open(&self) -> MessengerEngine {
         self.builder().open().await.unwrap()
     }
+}
+
+/// Live events, of which presence seldom is one: what a stream brings is to be known.
+pub(crate) fn live_settings() -> LiveSettings {
+    let mut settings = LiveSettings::default();
+    settings.presence_ms = 3_600_000;
+    settings
 }
 
 async fn number(kind: DatabaseKind, url: &str, sql: &str) -> i64 {

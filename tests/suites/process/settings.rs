@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::{DatabaseKind, Finished, Home, Http, PASSWORD, World};
 
 /// Every variable of the contract.
-const VARIABLES: [&str; 25] = [
+const VARIABLES: [&str; 26] = [
     "DEBUG",
     "APP_NAME",
     "API_V1_PREFIX",
@@ -30,12 +30,13 @@ const VARIABLES: [&str; 25] = [
     "REALTIME_DISPATCHER_ENABLED",
     "REALTIME_DISPATCHER_POLL_MS",
     "REALTIME_DISPATCHER_BATCH_SIZE",
+    "PRESENCE_INTERVAL_MS",
     "HOST",
     "PORT",
 ];
 
 /// The variables that are whole numbers.
-const COUNTS: [&str; 11] = [
+const COUNTS: [&str; 12] = [
     "REFRESH_TOKEN_GRACE_SECONDS",
     "MESSAGE_MAX_LENGTH",
     "AUTH_RATE_LIMIT_MAX_REQUESTS",
@@ -46,6 +47,7 @@ const COUNTS: [&str; 11] = [
     "WS_RATE_LIMIT_MAX_COMMANDS",
     "REALTIME_DISPATCHER_POLL_MS",
     "REALTIME_DISPATCHER_BATCH_SIZE",
+    "PRESENCE_INTERVAL_MS",
     "PORT",
 ];
 
@@ -95,6 +97,7 @@ async fn the_help_tells_the_defaults_of_the_contract() {
     for variable in [
         "HOST",
         "PORT",
+        "PRESENCE_INTERVAL_MS",
         "AUTH_RATE_LIMIT_MAX_REQUESTS",
         "DATABASE_URL",
     ] {
@@ -126,6 +129,7 @@ async fn the_help_tells_the_defaults_of_the_contract() {
         ("REALTIME_DISPATCHER_ENABLED", "true"),
         ("REALTIME_DISPATCHER_POLL_MS", "200"),
         ("REALTIME_DISPATCHER_BATCH_SIZE", "100"),
+        ("PRESENCE_INTERVAL_MS", "5000"),
     ];
     for (variable, default) in defaults {
         // Each variable is followed by its default before the next variable comes.

@@ -15,6 +15,7 @@ pub struct Model {
     pub created_at: i64,
     pub changed_pos: i64,
     pub deleted_at: Option<i64>,
+    pub last_seen_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -14,7 +14,7 @@ use crate::api::envelope::retry_after_ms;
 use crate::api::events::Forms;
 use crate::api::messages::Message;
 use crate::api::sync::{Changes, Read};
-use crate::api::users::UserPublic;
+use crate::api::users::{Presences, UserPublic};
 use crate::api::wire::{Nullable, Time};
 
 /// One frame, as it is sent.
@@ -77,6 +77,16 @@ pub(super) fn line(update: Update) -> Option<Line> {
             return Some(Line {
                 kind: "typing",
                 json: render(&LiveFrame::Typing(frame)),
+                place: Place::Same,
+            });
+        }
+        Update::Presence(people) => {
+            let frame = PresenceFrame {
+                payload: Presences::of(&people),
+            };
+            return Some(Line {
+                kind: "presence",
+                json: render(&LiveFrame::Presence(frame)),
                 place: Place::Same,
             });
         }
@@ -249,6 +259,9 @@ pub(crate) enum LiveFrame {
     #[oai(mapping = "typing")]
     #[serde(rename = "typing")]
     Typing(TypingFrame),
+    #[oai(mapping = "presence")]
+    #[serde(rename = "presence")]
+    Presence(PresenceFrame),
 }
 
 /// A part of what the client has missed, or what no event can tell: who belongs to a conversation,
@@ -303,6 +316,14 @@ pub(crate) struct TypingNow {
     state: String,
     /// Milliseconds after which somebody who started is no longer writing, unless it comes again.
     ttl_ms: u64,
+}
+
+/// Who has come, and who has gone; told every few seconds at most. It has no cursor, and does not come
+/// twice: `/users/presence` tells who is there.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct PresenceFrame {
+    /// Who.
+    payload: Presences,
 }
 
 /// Something that happened in a conversation.

@@ -74,7 +74,7 @@ impl Events {
     /// After a `resume` (with `seen`, `limit` and `timeline_limit` as in `/sync/changes`, if wanted;
     /// without a cursor from the beginning) the socket brings everything, each change once, in the
     /// frames of `LiveFrame`: first `sync.page` with what was missed, then `sync.live`, and then what
-    /// happens. Every frame has the `cursor` to keep with it. `sync.reset` says that the cursor
+    /// happens. Every frame has the `cursor` to keep with it, but `typing` and `presence`. `sync.reset` says that the cursor
     /// does not belong to this history.
     ///
     /// Close codes: 1001 the server stops or the client was silent, 1008 the token is no longer

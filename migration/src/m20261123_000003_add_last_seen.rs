@@ -1,0 +1,28 @@
+//! Adds when somebody was last there.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DbBackend;
+
+#[derive(Debug, DeriveMigrationName)]
+pub(crate) struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let integer = match manager.get_database_backend() {
+            DbBackend::Postgres => "bigint",
+            _ => "INTEGER",
+        };
+        // Not stamped with a position: whoever was away asks anew who is there.
+        let column = ColumnDef::new("last_seen_at").custom(integer).take();
+        manager
+            .alter_table(Table::alter().table("users").add_column(column).take())
+            .await
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration(
+            "a newer program may be running; restore a backup instead".to_owned(),
+        ))
+    }
+}

@@ -1,0 +1,250 @@
+//! Who is there: told to those who may know, a little later and all at once; of what happened it
+//! keeps only when somebody was last seen.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use messenger_core::events::{Resumed, Update};
+use messenger_core::sync::Pull;
+use messenger_core::users::{PrefKey, PrefValue, Presence};
+use messenger_core::{Error, Limits, MessengerEngine};
+use tests::soon;
+use tokio::time::sleep;
+
+use crate::world::{Person, Place, World, live_settings, on_both_databases};
+
+/// Opens an engine that looks who is there all the time.
+async fn attentive(place: &Place, limits: Limits) -> MessengerEngine {
+    let mut live = live_settings();
+    live.presence_ms = 50;
+    let builder = place.builder().limits(limits).live(live);
+    builder.open().await.unwrap()
+}
+
+async fn alice_and_bob(world: &World) -> (MessengerEngine, Person, Person) {
+    world.engine.close().await;
+    let engine = attentive(&world.place, Limits::default()).await;
+    let alice = Person::join(&engine, "alice").await;
+    let bob = Person::join(&engine, "bob").await;
+    alice.open_direct(&bob).await;
+    (engine, alice, bob)
+}
+
+async fn listening(person: &Person) -> Resumed {
+    let events = person.engine.events();
+    let mut stream = events.resume(&person.actor, Pull::default());
+    loop {
+        if let Update::Live { .. } = next(&mut stream).await {
+            return stream;
+        }
+    }
+}
+
+async fn next(stream: &mut Resumed) -> Update {
+    let update = soon("an update", stream.next()).await;
+    update.expect("the stream goes on").unwrap()
+}
+
+/// The next that a stream tells of one person; it may tell of nothing else but pages and others who
+/// are there.
+async fn hears_of(stream: &mut Resumed, person: &Person) -> Presence {
+    loop {
+        match next(stream).await {
+            Update::Presence(people) => {
+                let about = people.iter().find(|one| one.user_id == person.user.id);
+                if let Some(presence) = about {
+                    return *presence;
+                }
+            }
+            Update::Page { .. } | Update::Live { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn asks(person: &Person, about: &[&Person]) -> Vec<Presence> {
+    let ids: Vec<_> = about.iter().map(|one| one.user.id).collect();
+    let users = person.engine.users();
+    users.presence(&person.actor, &ids).await.unwrap()
+}
+
+/// What somebody is told of a person who may be on their way, once it is the case.
+async fn comes_to_know(person: &Person, about: &Person, is_online: bool) -> Presence {
+    let asked = async {
+        loop {
+            match asks(person, &[about]).await[..] {
+                [presence] if presence.is_online == is_online => return presence,
+                [_] => sleep(Duration::from_millis(10)).await,
+                ref other => panic!("{other:?}"),
+            }
+        }
+    };
+    soon("it is known", asked).await
+}
+
+async fn shows_presence(person: &Person, shows: bool) {
+    let users = person.engine.users();
+    let value = PrefValue::parse(shows.to_string(), person.engine.limits()).unwrap();
+    let key = PrefKey::presence();
+    users.set_pref(&person.actor, key, value).await.unwrap();
+}
+
+on_both_databases!(
+    async fn who_comes_and_goes_is_told_and_when_they_were_last_seen_stays(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        let before = asks(&alice, &[&bob]).await;
+        assert!(!before[0].is_online && before[0].last_seen_at.is_none());
+        let mut alices = listening(&alice).await;
+
+        let bobs = listening(&bob).await;
+        let came = hears_of(&mut alices, &bob).await;
+        assert!(came.is_online && came.last_seen_at.is_none());
+        assert_eq!(asks(&alice, &[&bob]).await, [came]);
+        assert_eq!(asks(&bob, &[&alice, &bob]).await.len(), 1, "not oneself");
+
+        drop(bobs);
+        let went = hears_of(&mut alices, &bob).await;
+        assert!(!went.is_online && went.last_seen_at.is_some());
+        let stored = comes_to_know(&alice, &bob, false).await;
+        soon("it is stored", async {
+            while asks(&alice, &[&bob]).await != [went] {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        assert!(!stored.is_online);
+
+        engine.close().await;
+        let again = world.place.open().await;
+        assert_eq!(asks(&alice.at(&again), &[&bob]).await, [went]);
+        again.close().await;
+    }
+
+    async fn it_takes_no_position(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        let mut alices = listening(&alice).await;
+        let events = world.place.count("events").await;
+
+        let bobs = listening(&bob).await;
+        assert!(hears_of(&mut alices, &bob).await.is_online);
+        drop(bobs);
+        assert!(!hears_of(&mut alices, &bob).await.is_online);
+        let seen = "SELECT count(*) FROM users WHERE last_seen_at IS NOT NULL";
+        soon("it is stored", async {
+            while world.place.number(seen).await == 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+
+        assert_eq!(world.place.count("events").await, events);
+        engine.close().await;
+    }
+
+    async fn who_does_not_show_it_looks_like_nobody(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        let mut alices = listening(&alice).await;
+        let bobs = listening(&bob).await;
+        assert!(hears_of(&mut alices, &bob).await.is_online);
+
+        shows_presence(&bob, false).await;
+        let hidden = hears_of(&mut alices, &bob).await;
+        assert!(!hidden.is_online && hidden.last_seen_at.is_none());
+        assert_eq!(asks(&alice, &[&bob]).await, []);
+        drop(bobs);
+        let carol = Person::join(&engine, "carol").await;
+        carol.open_direct(&alice).await;
+        let _carols = listening(&carol).await;
+        assert!(hears_of(&mut alices, &carol).await.is_online);
+        assert_eq!(asks(&alice, &[&bob]).await, []);
+
+        shows_presence(&bob, true).await;
+        let _bobs = listening(&bob).await;
+        assert!(hears_of(&mut alices, &bob).await.is_online);
+        engine.close().await;
+    }
+
+    async fn people_of_whom_one_has_blocked_the_other_do_not_see_each_other(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        // The group that they share does not change it.
+        alice.create_group(&[&bob]).await;
+        let mut alices = listening(&alice).await;
+        let mut bobs = listening(&bob).await;
+        assert!(hears_of(&mut alices, &bob).await.is_online);
+
+        let users = alice.engine.users();
+        users.block(&alice.actor, bob.user.id).await.unwrap();
+        for (stream, other) in [(&mut alices, &bob), (&mut bobs, &alice)] {
+            // Bob may still be told that alice came before that she is not there for him.
+            let told = loop {
+                let told = hears_of(stream, other).await;
+                if !told.is_online {
+                    break told;
+                }
+            };
+            assert_eq!(told.last_seen_at, None);
+        }
+        assert_eq!(asks(&alice, &[&bob]).await, []);
+        assert_eq!(asks(&bob, &[&alice]).await, []);
+
+        users.unblock(&alice.actor, bob.user.id).await.unwrap();
+        assert!(hears_of(&mut alices, &bob).await.is_online);
+        assert!(hears_of(&mut bobs, &alice).await.is_online);
+        engine.close().await;
+    }
+
+    async fn strangers_and_members_of_large_groups_are_not_told(world: World) {
+        world.engine.close().await;
+        let mut limits = Limits::default();
+        limits.small_conversation_members_max = 2;
+        let engine = attentive(&world.place, limits).await;
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+        let carol = Person::join(&engine, "carol").await;
+        alice.create_group(&[&bob, &carol]).await;
+        alice.open_direct(&carol).await;
+        let mut alices = listening(&alice).await;
+
+        let _bobs = listening(&bob).await;
+        let _carols = listening(&carol).await;
+
+        loop {
+            let Update::Presence(people) = next(&mut alices).await else {
+                continue;
+            };
+            let [told] = people[..] else {
+                panic!("{people:?}")
+            };
+            assert_eq!(told.user_id, carol.user.id);
+            break;
+        }
+        assert_eq!(asks(&alice, &[&bob]).await, []);
+        assert!(asks(&alice, &[&bob, &carol]).await[0].is_online);
+        let too_many = vec![bob.user.id; 101];
+        let refused = alice.engine.users();
+        let refused = refused.presence(&alice.actor, &too_many).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))));
+        assert_eq!(asks(&alice, &[]).await, []);
+        engine.close().await;
+    }
+
+    async fn an_account_that_is_deleted_is_not_there_and_never_was(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        let bobs = listening(&bob).await;
+        comes_to_know(&alice, &bob, true).await;
+        drop(bobs);
+        comes_to_know(&alice, &bob, false).await;
+
+        let users = bob.engine.users();
+        users
+            .delete_me(&bob.actor, Default::default())
+            .await
+            .unwrap();
+
+        assert_eq!(asks(&alice, &[&bob]).await, []);
+        let seen =
+            "SELECT count(*) FROM users WHERE last_seen_at IS NOT NULL AND deleted_at IS NOT NULL";
+        assert_eq!(world.place.number(seen).await, 0);
+        engine.close().await;
+    }
+);
