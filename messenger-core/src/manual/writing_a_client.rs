@@ -91,6 +91,12 @@
 //! again, weeks later if it must be; it takes place once. Retry after 429, 503 and a lost
 //! connection, with growing pauses; any other refusal is final.
 //!
+//! What a write has changed comes with the next page or frame as well, so its answer is not stored but
+//! for one number: in the transaction that takes the write out of the outbox, the `version` in the
+//! answer counts for `seen`, so that a restore which takes the write back is noticed. A message in an
+//! answer that has a `stamp` may be stored: like a row of history it is dropped if its `stamp.fence` is
+//! not that of the last sync, is merged by `version`, and its `stamp.as_of` counts for `seen`.
+//!
 //! # Counting
 //!
 //! `unread_count` is exact as of the row. A `message.created` of somebody else is one more. Sending to

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Message, MessageBody, Reaction, ReactionChange, counted, counts_of, preview};
+use super::{Message, MessageBody, Reaction, ReactionChange, Stamped, counted, counts_of, preview};
 use crate::auth::Actor;
 use crate::conversations::{ConversationHead, Membership};
 use crate::error::{Error, Invalid, Result};
@@ -59,13 +59,16 @@ impl Target {
     }
 
     /// The message as the actor sees it now.
-    fn answer(&self, batch: &Batch) -> Result<Option<Message>> {
+    fn answer(&self, batch: &Batch) -> Result<Option<Stamped>> {
         let mut message = Message::from(self.require(batch)?.clone());
         for reactions in &mut message.reactions {
             let mine = self.key(&reactions.emoji);
             reactions.mine = batch.reactions.get(&mine).is_some();
         }
-        Ok(Some(message))
+        Ok(Some(Stamped {
+            message,
+            stamp: batch.stamp(),
+        }))
     }
 
     /// Insists that the actor may say something new here.
@@ -163,7 +166,7 @@ pub(super) struct Edit {
 }
 
 impl Operation for Edit {
-    type Output = Option<Message>;
+    type Output = Option<Stamped>;
 
     fn needs(&self, needs: &mut Needs) {
         self.target.needs(needs);
@@ -173,7 +176,7 @@ impl Operation for Edit {
         self.body.as_str().len()
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<Option<Message>> {
+    fn apply(&self, batch: &mut Batch) -> Result<Option<Stamped>> {
         let mut row = self.target.require(batch)?.clone();
         if row.sender_id != self.target.actor.as_uuid() {
             return Err(Error::Forbidden);
@@ -197,7 +200,7 @@ impl Repeatable for Edit {
         target.and(self.body.as_str())
     }
 
-    fn repeated(&self, _made: Option<ConversationId>) -> Result<Option<Message>> {
+    fn repeated(&self, _made: Option<ConversationId>) -> Result<Option<Stamped>> {
         Ok(None)
     }
 }
@@ -208,13 +211,13 @@ pub(super) struct Delete {
 }
 
 impl Operation for Delete {
-    type Output = Option<Message>;
+    type Output = Option<Stamped>;
 
     fn needs(&self, needs: &mut Needs) {
         self.target.needs(needs);
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<Option<Message>> {
+    fn apply(&self, batch: &mut Batch) -> Result<Option<Stamped>> {
         let row = self.target.require(batch)?.clone();
         let is_sender = row.sender_id == self.target.actor.as_uuid();
         if !is_sender && !self.moderates(batch) {
@@ -248,7 +251,7 @@ impl Repeatable for Delete {
         self.target.fingerprint("delete message")
     }
 
-    fn repeated(&self, _made: Option<ConversationId>) -> Result<Option<Message>> {
+    fn repeated(&self, _made: Option<ConversationId>) -> Result<Option<Stamped>> {
         Ok(None)
     }
 }
@@ -380,13 +383,13 @@ impl React {
 }
 
 impl Operation for React {
-    type Output = Option<Message>;
+    type Output = Option<Stamped>;
 
     fn needs(&self, needs: &mut Needs) {
         self.target.needs(needs);
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<Option<Message>> {
+    fn apply(&self, batch: &mut Batch) -> Result<Option<Stamped>> {
         let mut row = self.target.require(batch)?.clone();
         if row.deleted_at.is_some() {
             return Err(Error::MessageDeleted);
@@ -442,7 +445,7 @@ impl Repeatable for React {
             .and(self.reaction.as_str())
     }
 
-    fn repeated(&self, _made: Option<ConversationId>) -> Result<Option<Message>> {
+    fn repeated(&self, _made: Option<ConversationId>) -> Result<Option<Stamped>> {
         Ok(None)
     }
 }

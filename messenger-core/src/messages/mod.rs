@@ -26,6 +26,7 @@ use crate::engine::MessengerEngine;
 use crate::error::{Error, Invalid, Result};
 use crate::ids::{ConversationId, MessageId, Position, Seq, Stamp, UserId};
 use crate::store::entity::message;
+use crate::store::fence;
 use crate::write::{ClientWriteId, Operation, Repeatable};
 
 /// Messages: the view that [`MessengerEngine::messages`] gives.
@@ -158,6 +159,16 @@ pub struct History {
     pub membership_version: Position,
 }
 
+/// A message as it was at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stamped {
+    /// The message.
+    pub message: Message,
+    /// Of what moment it is: a replica that knows another fence syncs before it keeps the message.
+    pub stamp: Stamp,
+}
+
 /// What came of sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -281,8 +292,8 @@ impl<'a> Messages<'a> {
     /// let messages = engine.messages().once(id);
     /// let edited = messages.edit(alice, hello.conversation_id, hello.id, body).await?;
     ///
-    /// assert_eq!(edited.content, "Hello, dear Bob!");
-    /// assert!(edited.version > hello.version && edited.edited_at.is_some());
+    /// assert_eq!(edited.message.content, "Hello, dear Bob!");
+    /// assert!(edited.message.version > hello.version && edited.message.edited_at.is_some());
     /// # Ok(()) }
     /// ```
     pub async fn edit(
@@ -291,7 +302,7 @@ impl<'a> Messages<'a> {
         conversation: ConversationId,
         message: MessageId,
         body: MessageBody,
-    ) -> Result<Message> {
+    ) -> Result<Stamped> {
         let target = Target::new(actor, conversation, message);
         self.change(actor, target, Edit { target, body }).await
     }
@@ -320,7 +331,7 @@ impl<'a> Messages<'a> {
         actor: &Actor,
         conversation: ConversationId,
         message: MessageId,
-    ) -> Result<Message> {
+    ) -> Result<Stamped> {
         let target = Target::new(actor, conversation, message);
         self.change(actor, target, Delete { target }).await
     }
@@ -350,7 +361,7 @@ impl<'a> Messages<'a> {
         conversation: ConversationId,
         message: MessageId,
         reaction: Reaction,
-    ) -> Result<Message> {
+    ) -> Result<Stamped> {
         let target = Target::new(actor, conversation, message);
         let react = React::new(target, reaction, Turn::On, self.engine.limits());
         self.change(actor, target, react).await
@@ -372,21 +383,21 @@ impl<'a> Messages<'a> {
         conversation: ConversationId,
         message: MessageId,
         reaction: Reaction,
-    ) -> Result<Message> {
+    ) -> Result<Stamped> {
         let target = Target::new(actor, conversation, message);
         let react = React::new(target, reaction, Turn::Off, self.engine.limits());
         self.change(actor, target, react).await
     }
 
     /// Runs a change of a message, and reads the message where the change was a repetition.
-    async fn change<O>(&self, actor: &Actor, target: Target, operation: O) -> Result<Message>
+    async fn change<O>(&self, actor: &Actor, target: Target, operation: O) -> Result<Stamped>
     where
-        O: Repeatable + Operation<Output = Option<Message>>,
+        O: Repeatable + Operation<Output = Option<Stamped>>,
     {
         let writer = self.engine.writer();
         let once = self.once.clone();
-        if let Some(message) = writer.run_once(operation, actor.user_id(), once).await? {
-            return Ok(message);
+        if let Some(changed) = writer.run_once(operation, actor.user_id(), once).await? {
+            return Ok(changed);
         }
         let conversations = self.engine.conversations();
         let membership = conversations.membership(actor, target.conversation).await?;
@@ -449,20 +460,20 @@ impl<'a> Messages<'a> {
     ///
     /// [`Error::MessageNotFound`]: it is not in the member's conversation, or from before the
     /// member's time.
-    pub async fn message(&self, membership: &Membership, id: MessageId) -> Result<Message> {
-        let (membership, store) = (*membership, self.engine.store());
-        let message = queries::find_one(&store.read(), &membership, id).await?;
-        let message = message.ok_or(Error::MessageNotFound)?;
-        if message.reactions.is_empty() {
-            return Ok(message);
-        }
+    pub async fn message(&self, membership: &Membership, id: MessageId) -> Result<Stamped> {
+        let membership = *membership;
         let read = move |db| async move {
+            let head = fence::head(&db).await?;
             let message = queries::find_one(&db, &membership, id).await?;
             let mut message = message.ok_or(Error::MessageNotFound)?;
             let one = std::slice::from_mut(&mut message);
             queries::mark_mine(&db, membership.user_id(), one).await?;
-            Ok(message)
+            Ok(Stamped {
+                message,
+                stamp: fence::stamp(&head),
+            })
         };
+        let store = self.engine.store();
         store.snapshot(self.engine.tasks(), read).await
     }
 

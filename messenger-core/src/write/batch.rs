@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::conversations::Membership;
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventKind};
-use crate::ids::{ConversationId, MessageId, Position, SessionId, UserId};
+use crate::ids::{ConversationId, MessageId, Position, SessionId, Stamp, UserId};
 use crate::store::SHARD;
 use crate::store::entity::{
     block, client_write, conversation, erasure, event, member, message, pref, reaction,
@@ -28,6 +28,8 @@ use crate::users::Username;
 pub(crate) struct Batch {
     now: Timestamp,
     deployment: Uuid,
+    /// Where this life of the database begins.
+    fence: Position,
     pub(super) head: i64,
     pub(crate) users: Table<Uuid, user::Model>,
     pub(crate) conversations: Table<Uuid, conversation::Model>,
@@ -68,6 +70,7 @@ impl Batch {
         Self {
             now: Timestamp::from_micros(0),
             deployment,
+            fence: Position::ZERO,
             head: 0,
             users: Table::default(),
             conversations: Table::default(),
@@ -94,19 +97,20 @@ impl Batch {
         }
     }
 
-    /// Prepares for a transaction that has found the log's head at `head`.
-    pub(super) fn begin(&mut self, now: Timestamp, head: i64, rows_max: usize) {
+    /// Prepares for a transaction that has found the head of the change log.
+    pub(super) fn begin(&mut self, now: Timestamp, head: &Stamp, rows_max: usize) {
         let kept = self
             .users
             .len()
             .max(self.conversations.len())
             .max(self.members.len())
             .max(self.blocks_known.len());
-        if self.head != head || kept > rows_max {
+        if self.head != head.as_of.get() || kept > rows_max {
             self.forget();
         }
         self.now = now;
-        self.head = head;
+        self.fence = head.fence;
+        self.head = head.as_of.get();
     }
 
     /// Notes that the database now has what is here.
@@ -164,6 +168,15 @@ impl Batch {
     pub(crate) fn next_position(&mut self) -> Position {
         self.head += 1;
         Position::stored(self.head)
+    }
+
+    /// Of what moment an answer is that is given now.
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp {
+            shard: SHARD,
+            fence: self.fence,
+            as_of: Position::stored(self.head),
+        }
     }
 
     /// Writes to the change log what happened at `position`.

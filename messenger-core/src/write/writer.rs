@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use super::{flush, load};
 use crate::clock;
 use crate::error::Error;
 use crate::events::{Change, Hub};
+use crate::ids::{Position, Stamp};
 use crate::limits::Limits;
 use crate::store::rows::Rows;
 use crate::store::{SHARD, Store, fence, is_constraint, statement};
@@ -68,7 +69,7 @@ impl Task {
             rows,
             batch,
             lock: format!(
-                "SELECT pos, incarnation, {} FROM sync_heads WHERE shard = ? FOR UPDATE",
+                "SELECT pos, fence_start, incarnation, {} FROM sync_heads WHERE shard = ? FOR UPDATE",
                 fence::INCARNATION
             ),
         }
@@ -189,7 +190,7 @@ impl Task {
         }
         let now = clock::now();
         self.batch
-            .begin(now, head, self.limits.working_set_rows_max);
+            .begin(now, &head, self.limits.working_set_rows_max);
 
         let mut needs = Needs::default();
         for job in jobs.iter() {
@@ -246,27 +247,37 @@ impl Task {
 
     /// Locks the head of the change log, and starts a new fence if this is not the database any
     /// more that it was: a server that was restarted may have lost the end of its history.
-    async fn lock_head(&self, db: &DatabaseTransaction) -> Result<i64, Failure> {
+    async fn lock_head(&self, db: &DatabaseTransaction) -> Result<Stamp, Failure> {
         let lost = || Failure::All(Error::Internal("the change log has no head".to_owned()));
         if self.store.backend() != DbBackend::Postgres {
             // Nothing happens to an SQLite file under an open connection.
-            let sql = "SELECT pos FROM sync_heads WHERE shard = ?";
+            let sql = "SELECT pos, fence_start FROM sync_heads WHERE shard = ?";
             let row = db.query_one_raw(statement(db, sql, [SHARD.into()])).await?;
-            return Ok(row.ok_or_else(lost)?.try_get_by_index(0)?);
+            return head_in(&row.ok_or_else(lost)?);
         }
         let row = db
             .query_one_raw(statement(db, &self.lock, [SHARD.into()]))
             .await?
             .ok_or_else(lost)?;
         let (known, actual): (String, String) =
-            (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
+            (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
         if known == actual {
-            return Ok(row.try_get_by_index(0)?);
+            return head_in(&row);
         }
         tracing::warn!("the database was restarted or replaced; a new fence begins");
         fence::start(db, DbBackend::Postgres, self.limits.planted).await?;
-        Ok(fence::head(db).await.map_err(Failure::All)?.pos)
+        let head = fence::head(db).await.map_err(Failure::All)?;
+        Ok(fence::stamp(&head))
     }
+}
+
+/// The head of the change log, which a row begins with.
+fn head_in(row: &QueryResult) -> Result<Stamp, Failure> {
+    Ok(Stamp {
+        shard: SHARD,
+        fence: Position::stored(row.try_get_by_index(1)?),
+        as_of: Position::stored(row.try_get_by_index(0)?),
+    })
 }
 
 fn fail(jobs: Jobs, error: &Error) {

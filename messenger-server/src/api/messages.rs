@@ -14,7 +14,7 @@
 use messenger_core::messages::{
     Between, ClientMessageId, History, Message as EngineMessage, MessageBody,
     Messages as EngineMessages, Metadata, NewMessage, Reacted, Reaction as EngineReaction,
-    Reactions,
+    Reactions, Stamped,
 };
 use messenger_core::{
     ConversationId, Error as EngineError, Invalid, MessageId, MessengerEngine, Seq, UserId,
@@ -146,7 +146,7 @@ impl Messages {
         conversation_id: Path<PathId>,
         /// The message.
         message_id: Path<PathId>,
-    ) -> Result<Answer<Message>, ReadFailure> {
+    ) -> Result<Answer<StampedMessage>, ReadFailure> {
         let conversation = conversation(&conversation_id)?;
         let conversations = engine.conversations();
         let membership = conversations.membership(&actor, conversation).await?;
@@ -177,7 +177,7 @@ impl Messages {
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
         body: ApiJson<EditRequest>,
-    ) -> Result<Answer<Message>, EditFailure> {
+    ) -> Result<Answer<StampedMessage>, EditFailure> {
         let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
         let content = MessageBody::parse(body.0.content, engine.limits())?;
         let messages = messages(&engine, once);
@@ -208,7 +208,7 @@ impl Messages {
         /// repetition changes nothing and returns the message as it is by then.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
-    ) -> Result<Answer<Message>, DeleteFailure> {
+    ) -> Result<Answer<StampedMessage>, DeleteFailure> {
         let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
         let messages = messages(&engine, once);
         let deleted = messages.delete(&actor, conversation, message).await?;
@@ -286,7 +286,7 @@ impl Messages {
         /// repetition changes nothing and returns the message as it is by then.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
-    ) -> Result<Answer<Message>, ReactFailure> {
+    ) -> Result<Answer<StampedMessage>, ReactFailure> {
         let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
         let emoji = reaction(&emoji, &engine)?;
         let messages = messages(&engine, once);
@@ -318,7 +318,7 @@ impl Messages {
         /// repetition changes nothing and returns the message as it is by then.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
-    ) -> Result<Answer<Message>, ReactFailure> {
+    ) -> Result<Answer<StampedMessage>, ReactFailure> {
         let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
         let emoji = reaction(&emoji, &engine)?;
         let messages = messages(&engine, once);
@@ -626,6 +626,25 @@ impl From<EngineMessage> for Message {
                 let object = serde_json::from_str(&json).ok()?;
                 Some(AnyObject(object))
             })),
+        }
+    }
+}
+
+/// A message as it was at a moment.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct StampedMessage {
+    #[oai(flatten)]
+    #[serde(flatten)]
+    message: Message,
+    /// Of what moment it is: a client that knows another `fence` syncs before it keeps the message.
+    stamp: Stamp,
+}
+
+impl From<Stamped> for StampedMessage {
+    fn from(stamped: Stamped) -> Self {
+        Self {
+            message: stamped.message.into(),
+            stamp: stamped.stamp.into(),
         }
     }
 }

@@ -13,6 +13,10 @@ async fn begin(person: &Person) -> Value {
     person.get("/v1/sync/bootstrap").await.data(200).clone()
 }
 
+fn number(field: &Value) -> i64 {
+    field.as_i64().unwrap()
+}
+
 fn cursor(data: &Value) -> &str {
     data["next_cursor"].as_str().unwrap()
 }
@@ -125,6 +129,34 @@ on_both_databases!(
         );
         let seen = format!("&seen=0:{}", history["stamp"]["as_of"]);
         pull(&bob, cursor(&page), &seen).await;
+    }
+
+    async fn whoever_keeps_the_answer_to_a_write_knows_of_what_moment_it_is(world: World) {
+        let (alice, _, conversation) = world.alice_and_bob().await;
+        let start = begin(&alice).await;
+        let messages = format!("/v1/conversations/{conversation}/messages");
+        let message = json!({"client_message_id": fresh_id(), "content": "hello"});
+        let sent = alice.post(&messages, &message).await.data(201).clone();
+        let one = format!("{messages}/{}", sent["id"].as_str().unwrap());
+
+        let answers = [
+            alice.patch(&one, &json!({"content": "edited"})).await,
+            alice.get(&one).await,
+            alice.put(&format!("{one}/reactions/x"), &json!({})).await,
+            alice.delete(&format!("{one}/reactions/x")).await,
+            alice.delete(&one).await,
+        ];
+
+        let mut newest = number(&sent["version"]);
+        for answer in answers {
+            let (message, stamp) = (answer.data(200), &answer.data(200)["stamp"]);
+            assert_eq!(stamp["shard"], 0);
+            assert_eq!(stamp["fence"], start["stamps"][0]["fence"]);
+            assert!(number(&stamp["as_of"]) >= newest.max(number(&message["version"])));
+            newest = number(&stamp["as_of"]);
+        }
+        let page = pull(&alice, cursor(&start), &format!("&seen=0:{newest}")).await;
+        assert_eq!(number(&page["stamps"][0]["as_of"]), newest);
     }
 
     async fn a_start_in_pages_brings_everything_once(world: World) {

@@ -126,7 +126,7 @@ on_both_databases!(
         };
         sweep(&world, react, async |times, _| {
             // The write may still be on its way after its caller has gone; this one waits for it.
-            let message = react(times).await.unwrap();
+            let message = react(times).await.unwrap().message;
             assert_eq!(message.reactions[0].count, 1);
             assert!(message.reactions[0].mine);
         })
@@ -151,7 +151,7 @@ on_both_databases!(
             })
         };
         sweep(&world, edit, async |times, _| {
-            let message = edit(times).await.unwrap();
+            let message = edit(times).await.unwrap().message;
             assert_eq!(message.content, "all or nothing");
             assert!(message.edited_at.is_some());
         })
@@ -165,7 +165,7 @@ on_both_databases!(
         };
         bob.react(&sent[0], "👍").await.unwrap();
         sweep(&world, delete, async |times, _| {
-            let message = delete(times).await.unwrap();
+            let message = delete(times).await.unwrap().message;
             assert!(message.content.is_empty() && message.deleted_at.is_some());
         })
         .await;

@@ -48,7 +48,7 @@ async fn write(
                 let body = MessageBody::parse(format!("edit {n}"), who.engine.limits()).unwrap();
                 let (of, messages) = (&sent[which], who.engine.messages());
                 let edited = messages.edit(&who.actor, of.conversation_id, of.id, body);
-                edited.await.unwrap()
+                edited.await.unwrap().message
             }
             _ => {
                 let group = *random.of(&groups);

@@ -19,30 +19,26 @@ use crate::world::{Person, World, is_not_found, message, message_as, next, on_bo
 impl Person {
     pub(crate) async fn edit(&self, of: &Message, text: &str) -> Result<Message> {
         let messages = self.engine.messages();
-        messages
-            .edit(&self.actor, of.conversation_id, of.id, body(text))
-            .await
+        let changed = messages.edit(&self.actor, of.conversation_id, of.id, body(text));
+        Ok(changed.await?.message)
     }
 
     pub(crate) async fn delete_message(&self, of: &Message) -> Result<Message> {
         let messages = self.engine.messages();
-        messages
-            .delete(&self.actor, of.conversation_id, of.id)
-            .await
+        let changed = messages.delete(&self.actor, of.conversation_id, of.id);
+        Ok(changed.await?.message)
     }
 
     pub(crate) async fn react(&self, to: &Message, emoji: &str) -> Result<Message> {
         let messages = self.engine.messages();
-        messages
-            .react(&self.actor, to.conversation_id, to.id, reaction(emoji))
-            .await
+        let changed = messages.react(&self.actor, to.conversation_id, to.id, reaction(emoji));
+        Ok(changed.await?.message)
     }
 
     pub(crate) async fn unreact(&self, to: &Message, emoji: &str) -> Result<Message> {
         let messages = self.engine.messages();
-        messages
-            .unreact(&self.actor, to.conversation_id, to.id, reaction(emoji))
-            .await
+        let changed = messages.unreact(&self.actor, to.conversation_id, to.id, reaction(emoji));
+        Ok(changed.await?.message)
     }
 
     async fn membership(&self, conversation: ConversationId) -> Membership {
@@ -55,7 +51,8 @@ impl Person {
     pub(crate) async fn read(&self, message: &Message) -> Message {
         let membership = self.membership(message.conversation_id).await;
         let messages = self.engine.messages();
-        messages.message(&membership, message.id).await.unwrap()
+        let message = messages.message(&membership, message.id).await;
+        message.unwrap().message
     }
 }
 
@@ -425,13 +422,13 @@ on_both_databases!(
         let at = (conversation.id, sent.id);
         let edit = async |key: &str, text: &str| {
             let messages = alice.engine.messages().once(id(key));
-            messages.edit(&alice.actor, at.0, at.1, body(text)).await
+            let edited = messages.edit(&alice.actor, at.0, at.1, body(text)).await?;
+            Ok(edited.message)
         };
         let react = async |who: &Person, key: &str, emoji: &str| {
             let messages = who.engine.messages().once(id(key));
-            messages
-                .react(&who.actor, at.0, at.1, reaction(emoji))
-                .await
+            let reacted = messages.react(&who.actor, at.0, at.1, reaction(emoji));
+            Ok(reacted.await?.message)
         };
 
         edit("first-edit", "A").await.unwrap();
@@ -447,10 +444,11 @@ on_both_databases!(
 
         // Another request under a used id is a mistake of the client.
         let delete = alice.engine.messages().once(id("first-edit"));
+        let deleted = delete.delete(&alice.actor, at.0, at.1).await;
         for conflict in [
             edit("first-edit", "C").await,
             react(&alice, "first-edit", "A").await,
-            delete.delete(&alice.actor, at.0, at.1).await,
+            deleted.map(|deleted| deleted.message),
             react(&bob, "bobs-react", "👎").await,
         ] {
             assert!(
@@ -467,8 +465,9 @@ on_both_databases!(
         react(&bob, "tried-once", "👍").await.unwrap();
         // A deletion that is repeated leaves it deleted, and an old edit does not bring it back.
         let once = || alice.engine.messages().once(id("the-deletion"));
-        let deleted = once().delete(&alice.actor, at.0, at.1).await.unwrap();
-        let again = once().delete(&alice.actor, at.0, at.1).await.unwrap();
+        let delete = async || once().delete(&alice.actor, at.0, at.1).await.unwrap();
+        let deleted = delete().await.message;
+        let again = delete().await.message;
         assert_eq!(deleted, again);
         assert_eq!(edit("second-edit", "B").await.unwrap(), deleted);
     }

@@ -93,7 +93,7 @@ on_both_databases!(
         assert_eq!((again.created, again.message.id), (false, sent.message.id));
         let messages = world.engine.messages();
         let deleted = messages.delete(&bob.actor, conversation.id, sent.message.id);
-        assert!(deleted.await.unwrap().deleted_at.is_some());
+        assert!(deleted.await.unwrap().message.deleted_at.is_some());
     }
 
     async fn a_block_does_not_reach_into_groups(world: World) {

@@ -606,7 +606,7 @@ on_both_databases!(
         let body = MessageBody::parse("hello", world.engine.limits()).unwrap();
         let messages = world.engine.messages();
         let edited = messages.edit(&alice.actor, conversation.id, sent.id, body);
-        assert_eq!(edited.await.unwrap(), sent);
+        assert_eq!(edited.await.unwrap().message, sent);
 
         assert_eq!(dump().await, before);
     }
@@ -692,7 +692,7 @@ on_both_databases!(
         match soon("a page", stream.next()).await.unwrap().unwrap() {
             Update::Page { page, .. } => {
                 let told = &page.conversations[0].conversation;
-                assert_eq!(told.version, edited.unwrap().version);
+                assert_eq!(told.version, edited.unwrap().message.version);
                 assert_eq!(told.last_message_preview, None);
                 assert_eq!(page.messages, []);
             }
