@@ -1,4 +1,4 @@
-//! Adds when somebody was last there.
+//! Adds when somebody was last there, and a way to those who have blocked somebody.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -17,6 +17,16 @@ impl MigrationTrait for Migration {
         let column = ColumnDef::new("last_seen_at").custom(integer).take();
         manager
             .alter_table(Table::alter().table("users").add_column(column).take())
+            .await?;
+        // Who is to forget the name of somebody whose account is deleted.
+        manager
+            .create_index(
+                Index::create()
+                    .name("blocks_blocked")
+                    .table("blocks")
+                    .col("blocked_id")
+                    .take(),
+            )
             .await
     }
 

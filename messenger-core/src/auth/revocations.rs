@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use super::Actor;
 use crate::clock::Timestamp;
 use crate::ids::SessionId;
 
@@ -68,6 +69,12 @@ impl Revocations {
             return Some(true);
         }
         ended.overflowed_at.is_none().then_some(false)
+    }
+
+    /// Whether it is known here that an actor's session has ended.
+    pub(crate) fn have_ended(&self, actor: &Actor) -> bool {
+        let session = actor.session_id();
+        session.is_some_and(|session| self.contains(session) == Some(true))
     }
 }
 

@@ -228,6 +228,27 @@ pub(crate) async fn own_after(
     Ok(rows.filter_map(|(own, row)| Some((own, row?))).collect())
 }
 
+/// Those of some conversations that a user has left, with when that was.
+pub(crate) async fn left(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    conversations: impl IntoIterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, Position>> {
+    let conversations: Vec<Uuid> = conversations.into_iter().collect();
+    let mut left = HashMap::new();
+    for some in conversations.chunks(IDS_PER_STATEMENT) {
+        let rows = member::Entity::find()
+            .filter(member::Column::UserId.eq(user.as_uuid()))
+            .filter(member::Column::ConversationId.is_in(filled_ids(some.iter().copied())))
+            .filter(member::Column::State.ne(member::State::Joined))
+            .all(db)
+            .await?;
+        let rows = rows.iter();
+        left.extend(rows.map(|row| (row.conversation_id, Position::stored(row.changed_pos))));
+    }
+    Ok(left)
+}
+
 /// The conversations to which a user ever belonged.
 pub(crate) async fn ever(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<ConversationId>> {
     let all = ever_after(db, user, Uuid::nil(), i64::MAX.unsigned_abs()).await?;

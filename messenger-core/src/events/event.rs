@@ -251,6 +251,14 @@ pub(crate) enum Change {
     /// Something of which a user's devices can not be told exactly any more: a stream that goes on
     /// from a cursor reads it.
     Stale { position: Position, user: UserId },
+    /// Something that happened in a conversation, as of [`InConversation`](Self::InConversation),
+    /// which can not be told as it was then: what it was about has changed since, perhaps after
+    /// somebody left who would be told here. Whoever listens reads it.
+    Late {
+        position: Position,
+        conversation: ConversationId,
+        seq: Option<Seq>,
+    },
     /// A change that no listener is told of.
     Unseen { position: Position },
 }
@@ -266,7 +274,16 @@ impl Change {
             | Self::Own { event, .. } => event.position,
             Self::SessionsRevoked { position, .. }
             | Self::Stale { position, .. }
+            | Self::Late { position, .. }
             | Self::Unseen { position } => *position,
+        }
+    }
+
+    /// The conversation that its listeners have in common, if there is one.
+    pub(super) fn conversation(&self) -> Option<Uuid> {
+        match self {
+            Self::InConversation { conversation, .. } => Some(conversation.as_uuid()),
+            _ => None,
         }
     }
 }

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Change, Event};
-use super::listeners::{Attached, Listeners, Signal, Who};
+use super::listeners::{Attached, Listener, Listeners, Signal, Who};
 use super::presence::Presences;
 use super::{LiveSettings, queries};
 use crate::auth::Revocations;
@@ -25,6 +25,7 @@ use crate::limits::Limits;
 use crate::store::entity::head;
 use crate::store::{Access, DbBackend, SHARD, Store, fence};
 use crate::tasks::Tasks;
+use crate::users;
 
 /// The longest time between two looks at the change log, whatever the settings say: the end of a
 /// session at another node is learnt by looking.
@@ -34,7 +35,10 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// the longest times between two looks.
 const CURRENT_MAX: Duration = Duration::from_secs(2);
 
-/// How long the same is not told again of somebody who writes.
+/// How long an answer from memory is waited for.
+const IDLE_WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// How long it is not told again of somebody that they write, even if they stop in between.
 const TYPING_AGAIN: Duration = Duration::from_secs(2);
 
 /// How often users who do not listen any more are forgotten.
@@ -152,7 +156,9 @@ impl Hub {
     /// All that this engine has written before is considered; what another node has written, as of
     /// the last look at the change log.
     pub(crate) async fn idle(&self, user: UserId, since: Position) -> Result<Option<Stamp>> {
-        self.ask(|reply| Command::Idle { user, since, reply }).await
+        let idle = self.ask(|reply| Command::Idle { user, since, reply });
+        // A hub that is busy knows nothing sooner than the database does.
+        timeout(IDLE_WAIT_MAX, idle).await.unwrap_or(Ok(None))
     }
 
     /// Gives a user a place in their channel. `None`: read the conversations again, `head` is too
@@ -180,6 +186,14 @@ impl Hub {
     }
 }
 
+/// What was told last of somebody who writes.
+struct TypingTold {
+    /// When it was told that they write.
+    at: Instant,
+    /// Whether they have not stopped since.
+    is_typing: bool,
+}
+
 struct Task {
     store: Arc<Store>,
     revocations: Arc<Revocations>,
@@ -193,8 +207,8 @@ struct Task {
     handed: Arc<AtomicI64>,
     /// When the change log was last looked at with success.
     looked_at: Instant,
-    /// Who is writing, and since when that was told.
-    typing: HashMap<(ConversationId, UserId), Instant>,
+    /// Who is writing, or was just now.
+    typing: HashMap<(ConversationId, UserId), TypingTold>,
     listeners: Listeners,
     presences: Presences,
 }
@@ -210,9 +224,21 @@ impl Task {
         let mut beat = tokio::time::interval_at(Instant::now() + beat, beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // However much there is to hand on, what others have written is not left for long.
+            let is_free = commands.is_empty() || self.looked_at.elapsed() >= LOOK_MAX;
             let outcome = tokio::select! {
                 biased;
                 () = closing.cancelled() => return,
+                _ = poll.tick(), if is_free => self.catch_up().await,
+                _ = sweep.tick() => {
+                    self.listeners.sweep();
+                    self.typing.retain(|_, told| told.at.elapsed() < TYPING_TTL);
+                    Ok(())
+                }
+                _ = beat.tick() => {
+                    self.beat();
+                    Ok(())
+                }
                 command = commands.recv() => match command {
                     Some(Command::Committed(changes)) => self.committed(changes).await,
                     Some(Command::Attach { user, conversations, head, reply }) => {
@@ -238,16 +264,6 @@ impl Task {
                     }
                     None => return,
                 },
-                _ = poll.tick() => self.catch_up().await,
-                _ = sweep.tick() => {
-                    self.listeners.sweep();
-                    self.typing.retain(|_, at| at.elapsed() < TYPING_TTL);
-                    Ok(())
-                }
-                _ = beat.tick() => {
-                    self.beat();
-                    Ok(())
-                }
             };
             if let Err(error) = outcome {
                 // Nothing is lost: the hole stays a hole until it can be read.
@@ -280,6 +296,12 @@ impl Task {
             let limit = self.settings.batch_size.max(1);
             let changes = queries::changes_after(&log, deployment, self.last, limit);
             let changes = self.answered(changes).await?;
+            let begins = changes.first().map_or(head, Change::position);
+            if begins.get() > self.last.get() + 1 && self.is_cut().await? {
+                tracing::warn!("the change log was cut before it was read; all have to look again");
+                self.end_all(head);
+                break;
+            }
             if changes.is_empty() {
                 // A new incarnation begins at a position of its own; up to `head` nothing
                 // happened that the change log still has.
@@ -293,39 +315,52 @@ impl Task {
         Ok(())
     }
 
+    /// Whether there was something after the last position that was delivered which the change log no
+    /// longer has. It is cut from its beginning, and a new fence leaves a hole that nothing was in.
+    async fn is_cut(&self) -> Result<bool> {
+        let log = self.store.follow();
+        let oldest = self.answered(queries::oldest(&log)).await?;
+        Ok(oldest.is_none_or(|oldest| oldest > self.last))
+    }
+
     async fn deliver_all(&mut self, changes: &[Change]) -> Result<()> {
+        let newest = newest_profiles(changes);
         for change in changes {
             if let Change::Profile { user, event } = change
+                && newest.get(user) == Some(&event.position)
                 && event.position > self.last
+                && self.settings.enabled
                 && !self.listeners.is_empty()
             {
-                // Who knows whom is not kept here: profiles change seldom.
-                let small = self.limits.small_conversation_members_max;
-                let log = self.store.follow();
-                let shared = if is_deletion(event) {
-                    // Whoever has something of theirs is to forget their name.
-                    let ever = conversations::queries::ever(&log, *user);
-                    self.answered(ever).await?
-                } else {
-                    let users = [*user];
-                    let shared = conversations::queries::small(&log, &users, small);
-                    let shared = self.answered(shared).await?.into_iter();
-                    shared.map(|(_, conversation)| conversation).collect()
-                };
-                self.tell_acquaintances(*user, &shared, event);
+                self.tell_acquaintances(*user, event).await?;
             }
             self.deliver(change);
         }
         Ok(())
     }
 
-    /// Tells a user, and everybody who is in one of these conversations, once.
-    fn tell_acquaintances(&self, user: UserId, shared: &[ConversationId], event: &Arc<Event>) {
-        let in_shared = shared.iter().flat_map(|id| self.listeners.of(*id));
-        let told: HashSet<UserId> = in_shared.chain([user]).collect();
+    /// Tells a user, and everybody who shares a small conversation with them; of the end of an account
+    /// whoever may have their name.
+    async fn tell_acquaintances(&self, user: UserId, event: &Arc<Event>) -> Result<()> {
+        // Who knows whom is not kept here: profiles change seldom.
+        let log = self.store.follow();
+        let mut told = HashSet::from([user]);
+        if is_deletion(event) {
+            let ever = conversations::queries::ever(&log, user);
+            let ever = self.answered(ever).await?;
+            told.extend(ever.into_iter().flat_map(|id| self.listeners.of(id)));
+            let blockers = users::queries::blockers(&log, user);
+            told.extend(self.answered(blockers).await?);
+        } else {
+            let (users, small) = ([user], self.limits.small_conversation_members_max);
+            let shared = conversations::queries::small(&log, &users, small);
+            let shared = self.answered(shared).await?;
+            told.extend(shared.into_iter().flat_map(|(_, id)| self.listeners.of(id)));
+        }
         for listener in told.into_iter().filter_map(|user| self.listeners.get(user)) {
             listener.tell(event);
         }
+        Ok(())
     }
 
     /// Takes a database that has begun a new fence for what it is.
@@ -336,15 +371,20 @@ impl Task {
     fn begin_anew(&mut self, head: &head::Model) {
         self.fence = head.fence_start;
         if self.store.backend() == DbBackend::Postgres {
-            self.last = Position::stored(head.pos);
-            self.listeners.end_all(self.last);
-            self.presences.reconsider_all();
+            self.end_all(Position::stored(head.pos));
         }
+    }
+
+    /// Goes on from a head; everybody who listens has to look again.
+    fn end_all(&mut self, head: Position) {
+        self.last = head;
+        self.listeners.end_all(head);
+        self.presences.reconsider_all();
     }
 
     /// Waits for a query, but not for a connection that has fallen silent.
     async fn answered<T>(&self, query: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.limits.read_wait_max, query).await {
+        match timeout(self.limits.read_wait_max, query).await {
             Ok(outcome) => outcome,
             Err(late) => {
                 // The hub asks all the time, so it is the one who notices for all that read.
@@ -416,6 +456,9 @@ impl Task {
                     listener.look_again(position);
                 }
             }
+            Change::Late {
+                conversation, seq, ..
+            } => self.look_again(*conversation, *seq, position),
             // The account may be deleted.
             Change::Profile { user, .. } => self.presences.reconsider(*user),
             Change::Unseen { .. } => {}
@@ -424,38 +467,69 @@ impl Task {
 
     /// Tells those who belong to a conversation; of a message, those who may see it.
     fn send(&self, conversation: ConversationId, seq: Option<Seq>, event: &Arc<Event>) {
-        if !self.settings.enabled {
-            return;
-        }
-        let audience = self.listeners.of(conversation);
-        for listener in audience.filter_map(|user| self.listeners.get(user)) {
-            let visible_from = listener.visible_from(conversation);
-            let blind = self.limits.planted.is(Fault::LiveIgnoresVisibleFrom);
-            if visible_from.is_some_and(|first| blind || seq.is_none_or(|seq| seq >= first)) {
+        for (listener, sees) in self.audience(conversation, seq) {
+            if sees {
                 listener.tell(event);
-            } else if visible_from.is_some() && event.changes_conversation() {
+            } else if event.changes_conversation() {
                 listener.look_again(event.position);
             }
         }
     }
 
+    /// Says to the same that something happened which they have to read.
+    fn look_again(&self, conversation: ConversationId, seq: Option<Seq>, position: Position) {
+        for (listener, sees) in self.audience(conversation, seq) {
+            if sees {
+                listener.look_again(position);
+            }
+        }
+    }
+
+    /// Those who listen in a conversation, and whether they may see a message of it.
+    fn audience(
+        &self,
+        conversation: ConversationId,
+        seq: Option<Seq>,
+    ) -> impl Iterator<Item = (&Listener, bool)> {
+        let audience = self.listeners.of(conversation);
+        let audience = audience.filter(|_| self.settings.enabled);
+        let blind = self.limits.planted.is(Fault::LiveIgnoresVisibleFrom);
+        audience.filter_map(move |user| {
+            let listener = self.listeners.get(user)?;
+            let first = listener.visible_from(conversation)?;
+            Some((listener, blind || seq.is_none_or(|seq| seq >= first)))
+        })
+    }
+
     /// Tells the others in a conversation that somebody writes, unless they were told just now.
     fn typing(&mut self, typing: Typing) {
         let place = (typing.conversation_id, typing.user_id);
-        if typing.is_typing {
-            let told = self.typing.get(&place);
-            let is_full = self.typing.len() >= self.limits.typing_max;
-            if told.is_some_and(|at| at.elapsed() < TYPING_AGAIN) || (told.is_none() && is_full) {
-                return;
+        match self.typing.get_mut(&place) {
+            Some(told) if typing.is_typing && told.at.elapsed() < TYPING_AGAIN => return,
+            Some(told) if !typing.is_typing => {
+                if !std::mem::take(&mut told.is_typing) {
+                    return;
+                }
             }
-            self.typing.insert(place, Instant::now());
-        } else if self.typing.remove(&place).is_none() {
-            return;
+            None if !typing.is_typing => return,
+            told => {
+                if told.is_none() && self.typing.len() >= self.limits.typing_max {
+                    self.typing.retain(|_, told| told.is_typing);
+                    if self.typing.len() >= self.limits.typing_max {
+                        return;
+                    }
+                }
+                let told = TypingTold {
+                    at: Instant::now(),
+                    is_typing: true,
+                };
+                self.typing.insert(place, told);
+            }
         }
         let audience = self.listeners.of(typing.conversation_id);
         let others = audience.filter(|user| *user != typing.user_id && self.settings.enabled);
         for listener in others.filter_map(|user| self.listeners.get(user)) {
-            listener.signal(Signal::Typing(typing));
+            listener.whisper(Signal::Typing(typing));
         }
     }
 
@@ -493,6 +567,15 @@ impl Task {
             as_of: self.last,
         })
     }
+}
+
+/// Where the last change of each profile is: those before it say what is no longer so.
+fn newest_profiles(changes: &[Change]) -> HashMap<UserId, Position> {
+    let profiles = changes.iter().filter_map(|change| match change {
+        Change::Profile { user, event } => Some((*user, event.position)),
+        _ => None,
+    });
+    profiles.collect()
 }
 
 /// Whether an event says that an account was deleted.

@@ -61,6 +61,13 @@ impl Listener {
         }
     }
 
+    /// The same for what nobody has to know: it pushes nothing out of a full channel.
+    pub(super) fn whisper(&self, signal: Signal) {
+        if !self.signals.is_full() {
+            self.signal(signal);
+        }
+    }
+
     /// Tells of an event, unless the user's picture contains it already.
     pub(super) fn tell(&self, event: &Arc<Event>) {
         if event.position > self.after {

@@ -43,7 +43,8 @@ pub(super) async fn changes_after(
         .limit(limit)
         .all(db)
         .await?;
-    render(db, deployment, lines).await
+    let rendered = render(db, deployment, lines).await?;
+    Ok(rendered.into_iter().map(Rendered::at_once).collect())
 }
 
 /// Of the lines after a position those that a user is told of, up to `limit`, as changes.
@@ -107,7 +108,48 @@ pub(super) async fn changes_for(
         .limit(limit)
         .all(db)
         .await?;
-    render(db, deployment, lines).await
+    let rendered = render(db, deployment, lines).await?;
+
+    // Whoever has left is not told what something became after that.
+    let late = rendered.iter().filter(|it| it.changed.is_some());
+    let late: BTreeSet<Uuid> = late.filter_map(|it| it.change.conversation()).collect();
+    let left = conversations::queries::left(db, user, late).await?;
+    let rendered = rendered.into_iter();
+    Ok(rendered
+        .map(
+            |it| match it.change.conversation().and_then(|id| left.get(&id)) {
+                Some(left) if it.changed.is_some_and(|changed| changed > *left) => Change::Unseen {
+                    position: it.change.position(),
+                },
+                _ => it.change,
+            },
+        )
+        .collect())
+}
+
+/// A line of the change log as a change.
+struct Rendered {
+    change: Change,
+    /// When what it is about became what the change says, if that was later, or may have been.
+    changed: Option<Position>,
+}
+
+impl Rendered {
+    /// The change for those who listen, whether or not they still belong where they are.
+    fn at_once(self) -> Change {
+        match self.change {
+            Change::InConversation {
+                conversation,
+                seq,
+                event,
+            } if self.changed.is_some() => Change::Late {
+                position: event.position,
+                conversation,
+                seq,
+            },
+            change => change,
+        }
+    }
 }
 
 /// The oldest position that the change log still has, if it has any.
@@ -124,7 +166,7 @@ async fn render(
     db: &impl ConnectionTrait,
     deployment: Uuid,
     lines: Vec<event::Model>,
-) -> Result<Vec<Change>> {
+) -> Result<Vec<Rendered>> {
     let of_kind = |kind| lines.iter().filter(move |line| line.kind == kind);
     let named: BTreeSet<(Uuid, i64)> = lines
         .iter()
@@ -164,7 +206,10 @@ async fn render(
         .collect();
     let changed = lines
         .iter()
-        .filter(|line| is_about_a_message(line.kind) && line.kind != event::Kind::MessageCreated)
+        .filter(|line| line.kind != event::Kind::MessageCreated)
+        .filter(|line| {
+            is_about_a_message(line.kind) || line.kind == event::Kind::ConversationChanged
+        })
         .filter_map(|line| line.conversation_id)
         .collect();
     let lasts = lasts(db, &changed).await?;
@@ -192,6 +237,7 @@ async fn render(
     };
     let mut changes = Vec::with_capacity(lines.len());
     for line in &lines {
+        let mut changed = Position::ZERO;
         let position = Position::stored(line.pos);
         let at = Timestamp::from_micros(line.created_at);
         let event = |kind| {
@@ -224,8 +270,12 @@ async fn render(
                 let sender = senders
                     .get(&message.sender_id)
                     .ok_or_else(|| damaged(line))?;
+                changed = message.version;
                 let conversation = message.conversation_id;
-                let head = ConversationHead::after(message);
+                let head = ConversationHead {
+                    version: position,
+                    ..ConversationHead::after(message)
+                };
                 Change::InConversation {
                     conversation,
                     seq: Some(message.seq),
@@ -314,6 +364,8 @@ async fn render(
             event::Kind::ConversationChanged => {
                 let conversation = conversation()?;
                 // As it is now: a later change has its own event.
+                let last = lasts.get(&conversation.as_uuid());
+                changed = last.map_or(position, |(_, version)| Position::stored(*version));
                 let title = titles.get(&conversation).ok_or_else(|| damaged(line))?;
                 Change::InConversation {
                     conversation,
@@ -427,7 +479,10 @@ async fn render(
             // What nobody is told of.
             _ => Change::Unseen { position },
         };
-        changes.push(change);
+        changes.push(Rendered {
+            change,
+            changed: Some(changed).filter(|changed| *changed > position),
+        });
     }
     Ok(changes)
 }

@@ -25,7 +25,7 @@ use crate::conversations::Typing;
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
-use crate::ids::{Position, SessionId};
+use crate::ids::Position;
 use crate::sync::{Cursor, Page, Pull, Pulled};
 use crate::users::Presence;
 
@@ -81,7 +81,7 @@ pub enum Update {
 #[must_use = "a stream that is dropped has ended"]
 pub struct Resumed {
     engine: MessengerEngine,
-    session: Option<SessionId>,
+    actor: Actor,
     updates: mpsc::Receiver<Result<Update>>,
     ended: bool,
 }
@@ -92,7 +92,11 @@ impl Resumed {
         let task = Task {
             engine: engine.clone(),
             actor: actor.clone(),
-            pull,
+            // There is always something to say: that there is nothing.
+            pull: Pull {
+                wait: Duration::ZERO,
+                ..pull
+            },
             updates: sender.clone(),
         };
         engine.tasks().start(async move {
@@ -110,7 +114,7 @@ impl Resumed {
         });
         Self {
             engine: engine.clone(),
-            session: actor.session_id(),
+            actor: actor.clone(),
             updates,
             ended: false,
         }
@@ -127,11 +131,7 @@ impl Stream for Resumed {
         }
         let mut next = ready!(this.updates.poll_recv(cx));
         // The end of the session does not wait behind what was read before it.
-        let revocations = this.engine.revocations();
-        if this
-            .session
-            .is_some_and(|it| revocations.contains(it) == Some(true))
-        {
+        if this.engine.revocations().have_ended(&this.actor) {
             next = Some(Err(Error::InvalidToken));
         }
         this.ended = !matches!(next, Some(Ok(_)));
@@ -175,11 +175,14 @@ impl Task {
     /// Tells pages until the client is not behind the place in the channel.
     async fn catch_up(&mut self) -> Result<(Attached, Position)> {
         let attached = attach(&self.engine, &self.actor).await?;
+        let mut is_run = false;
         loop {
             self.drained().await?;
             let Pulled { page, next } = self.engine.sync().pull(&self.actor, &self.pull).await?;
             let (has_more, as_of) = (page.has_more, page.stamp.as_of);
-            if !page.is_empty() || has_more {
+            // The end of a run is told even if it is empty: whoever began forgets what did not come.
+            if !page.is_empty() || has_more || is_run {
+                is_run = has_more;
                 self.tell(Update::Page {
                     page: Box::new(page),
                     cursor: next.clone(),

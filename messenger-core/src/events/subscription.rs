@@ -137,7 +137,10 @@ impl Subscription {
                     .contains(&session)
                     .then_some(Err(Error::InvalidToken))
             }
-            Change::Profile { .. } | Change::Stale { .. } | Change::Unseen { .. } => None,
+            Change::Profile { .. }
+            | Change::Stale { .. }
+            | Change::Late { .. }
+            | Change::Unseen { .. } => None,
         }
     }
 }
@@ -213,9 +216,13 @@ impl Stream for Subscription {
                     this.position = event.position;
                     Ok(event)
                 }
-                Some(Ok(
-                    Signal::Stale(_) | Signal::Upto(_) | Signal::Typing(_) | Signal::Presence(_),
-                )) => continue,
+                Some(Ok(Signal::Stale(position))) => {
+                    if position > this.position {
+                        this.start_replay();
+                    }
+                    continue;
+                }
+                Some(Ok(Signal::Upto(_) | Signal::Typing(_) | Signal::Presence(_))) => continue,
                 Some(Ok(Signal::Revoked(sessions))) => {
                     let mine = this.actor.session_id();
                     if !mine.is_some_and(|session| sessions.contains(&session)) {
@@ -238,11 +245,9 @@ impl Stream for Subscription {
             break next;
         };
         // The end of the session does not wait behind what was sent before it.
-        let next = match this.actor.session_id() {
-            Some(session) if this.engine.revocations().contains(session) == Some(true) => {
-                Err(Error::InvalidToken)
-            }
-            _ => next,
+        let next = match this.engine.revocations().have_ended(&this.actor) {
+            true => Err(Error::InvalidToken),
+            false => next,
         };
         this.ended = next.is_err();
         Poll::Ready(Some(next))

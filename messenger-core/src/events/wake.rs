@@ -39,7 +39,13 @@ impl Wake {
             };
             match signal {
                 Ok(Signal::Event(_) | Signal::Stale(_)) | Err(RecvError::Overflowed(_)) => {
-                    return Ok(());
+                    // The end of the session may have been pushed out, or come next.
+                    let ended = self.engine.revocations().have_ended(&self.actor);
+                    return if ended {
+                        Err(Error::InvalidToken)
+                    } else {
+                        Ok(())
+                    };
                 }
                 Ok(Signal::Upto(_) | Signal::Typing(_) | Signal::Presence(_)) => {}
                 Ok(Signal::Revoked(sessions)) => {

@@ -20,7 +20,7 @@
 //! | A stream that is cut off at any moment and resumed tells everything, and nothing twice | with the last cursor that was kept | `engine/histories.rs` |
 //! | No cursor is void because of its age; one that knows of a history that was taken back is told | noticed at the next write on PostgreSQL, at the start on SQLite | `engine/histories.rs`, `engine/restores.rs`, `engine/outages.rs` |
 //! | A write under a client's id takes place once, and something else under the same id is refused | a message that was sent answers with the first one instead | `engine/message_changes.rs`, `engine/groups.rs` |
-//! | Nobody sees a message of a group from before they may, or after they left | also in pages, history and events | `engine/groups.rs`, `engine/pull.rs` |
+//! | Nobody sees a message of a group from before they may, or after they left | also in pages, history and events, read however late | `engine/groups.rs`, `engine/pull.rs`, `engine/late_looks.rs` |
 //! | The number of unread messages is exact | | `engine/groups.rs` |
 //! | Events arrive in order, each once, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
 //! | A slow reader of events costs nobody else anything; heavy reading does not hold up live events | | `engine/live.rs`, `write/writer.rs` |

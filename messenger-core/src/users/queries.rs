@@ -386,6 +386,19 @@ pub(super) async fn last_seen(
     Ok(seen)
 }
 
+/// Who has blocked a user.
+pub(crate) async fn blockers(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<UserId>> {
+    let owners: Vec<Uuid> = block::Entity::find()
+        .select_only()
+        .column(block::Column::OwnerId)
+        .filter(block::Column::BlockedId.eq(user.as_uuid()))
+        .filter(block::Column::State.eq(block::State::Set))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(owners.into_iter().map(UserId::from).collect())
+}
+
 /// Whether one of two people has blocked the other.
 pub(crate) async fn are_apart(
     db: &impl ConnectionTrait,

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::StreamExt;
 use messenger_core::auth::{NewAccount, Password};
 use messenger_core::conversations::{Role, SettingsChange};
-use messenger_core::events::EventKind;
-use messenger_core::users::Username;
+use messenger_core::events::{EventKind, Update};
+use messenger_core::sync::Pull;
+use messenger_core::users::{DisplayName, Username};
 use messenger_core::{Error, Limits, LiveSettings, Seq};
 use tests::soon;
 use tokio::sync::Barrier;
+use tokio::time::timeout;
 
-use crate::world::{Person, next, next_text, on_both_databases};
+use crate::world::{Person, live_settings, next, next_text, on_both_databases};
 
 on_both_databases!(
     async fn both_members_hear_a_message_on_every_subscription(world: World) {
@@ -184,6 +187,30 @@ on_both_databases!(
         assert!(matches!(next(&mut events).await, Some(Err(Error::Closed))));
         assert!(next(&mut events).await.is_none());
         assert!(alice.engine.users().me(&alice.actor).await.is_err());
+    }
+
+    async fn with_live_events_off_no_cursor_passes_what_is_not_told(world: World) {
+        let mut live = live_settings();
+        live.enabled = false;
+        world.engine.close().await;
+        let engine = world.place.builder().live(live).open().await.unwrap();
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+        let conversation = alice.open_direct(&bob).await.id;
+        let mut stream = engine.events().resume(&bob.actor, Pull::default());
+        let mut updates = async || soon("an update", stream.next()).await.unwrap().unwrap();
+        while !matches!(updates().await, Update::Live { .. }) {}
+
+        alice.send(conversation, "not to be lost").await;
+        let name = DisplayName::parse("Alice B").unwrap();
+        let users = engine.users();
+        users.change_profile(&alice.actor, name).await.unwrap();
+        // Whoever is blocked hears of it in a page, if at all.
+        bob.block(&alice).await.unwrap();
+
+        let told = timeout(Duration::from_secs(1), updates()).await;
+        assert!(told.is_err(), "{told:?}");
+        engine.close().await;
     }
 
     async fn with_live_events_off_sessions_still_end(world: World) {

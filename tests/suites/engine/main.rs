@@ -19,6 +19,7 @@ mod groups;
 mod histories;
 mod hosts;
 mod late_commits;
+mod late_looks;
 mod limits;
 mod live;
 mod message_changes;

@@ -1,5 +1,7 @@
 //! Streams that go on from a cursor, in process.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use messenger_core::LiveSettings;
 use messenger_core::events::{Resumed, Update};
@@ -40,6 +42,47 @@ fn heartbeats() -> LiveSettings {
 }
 
 on_both_databases!(
+    async fn a_stream_is_live_at_once_however_long_a_sync_might_wait(world: World) {
+        let (_, bob, _) = world.alice_and_bob().await;
+        let sync = world.engine.sync();
+        let start = sync.bootstrap(&bob.actor).await.unwrap();
+        let pull = Pull {
+            cursor: Some(start.next),
+            wait: Duration::from_secs(3_600),
+            ..Pull::default()
+        };
+
+        let mut stream = world.engine.events().resume(&bob.actor, pull);
+
+        live(&mut stream).await;
+    }
+
+    // Others may write while it is told, so that nothing is left for its last page.
+    async fn a_run_of_several_pages_has_an_end(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        for n in 0..30 {
+            alice.send(conversation.id, &n.to_string()).await;
+            bob.create_group(&[&alice]).await;
+        }
+        let pull = Pull {
+            limit: 5,
+            ..Pull::default()
+        };
+        let mut stream = world.engine.events().resume(&bob.actor, pull);
+        let mut has_more = None;
+        loop {
+            match soon("an update", stream.next()).await.unwrap().unwrap() {
+                Update::Page { page, .. } => {
+                    has_more = Some(page.has_more);
+                    alice.send(conversation.id, "meanwhile").await;
+                }
+                Update::Live { .. } => break,
+                _ => {}
+            }
+        }
+        assert_eq!(has_more, Some(false));
+    }
+
     // So that a catch-up after a long quiet time has little to look through.
     async fn the_cursor_of_a_quiet_stream_moves_on(world: World) {
         world.engine.close().await;
