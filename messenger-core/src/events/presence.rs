@@ -12,7 +12,7 @@ use super::hub::Hub;
 use super::listeners::{Listeners, Signal};
 use crate::clock::{self, Timestamp};
 use crate::conversations;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{ConversationId, UserId};
 use crate::limits::Limits;
 use crate::store::Store;
@@ -44,12 +44,14 @@ pub(crate) async fn run(
     let work = async {
         loop {
             look.tick().await;
-            // What was not told is told after the next look.
-            if let Err(error) = task.round().await {
-                tracing::warn!(
+            match task.round().await {
+                Ok(()) => {}
+                Err(Error::Closed) => return,
+                // What was not told or kept is so after the next look.
+                Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "telling who is there failed; it is tried again"
-                );
+                ),
             }
         }
     };
@@ -83,17 +85,26 @@ impl Task {
         loop {
             let asked = self.hub.presences(|people, _| people.due()).await?;
             if asked.is_empty() {
-                return Ok(());
+                break;
             }
             let db = self.store.read();
             let shared = conversations::queries::small(&db, &asked, self.small).await?;
             let tell = move |people: &mut Presences, listeners: &Listeners| {
-                people.tell(listeners, &asked, &shared)
+                people.tell(listeners, &asked, &shared);
             };
-            let gone = self.hub.presences(tell).await?;
-            if !gone.is_empty() {
-                self.writer.run(Seen(gone)).await?;
+            self.hub.presences(tell).await?;
+        }
+        loop {
+            let gone = self.hub.presences(|people, _| people.gone()).await?;
+            if gone.is_empty() {
+                return Ok(());
             }
+            let seen = gone.iter().filter(|(_, (_, is_shown))| *is_shown);
+            let seen = seen.map(|(user, (since, _))| (*user, *since));
+            self.writer.run(Seen(seen.collect())).await?;
+            self.hub
+                .presences(move |people, _| people.forget(gone.keys()))
+                .await?;
         }
     }
 }
@@ -207,14 +218,13 @@ impl Presences {
         some.map(|(user, _)| *user).collect()
     }
 
-    /// Tells of people to whoever listens in one of their small conversations. Returns who has gone,
-    /// and when.
+    /// Tells of people to whoever listens in one of their small conversations.
     fn tell(
         &mut self,
         listeners: &Listeners,
         users: &[UserId],
         shared: &[(UserId, ConversationId)],
-    ) -> HashMap<UserId, Timestamp> {
+    ) {
         let mut audiences: HashMap<UserId, HashSet<UserId>> = HashMap::new();
         for (user, conversation) in shared {
             let audience = audiences.entry(*user).or_default();
@@ -242,18 +252,31 @@ impl Presences {
             }
         }
 
-        let mut gone = HashMap::new();
         for user in users {
-            let Some(person) = self.0.get_mut(user) else {
-                continue;
-            };
-            (person.is_due, person.is_changed) = (false, false);
-            if let Whereabouts::Gone(since) = person.whereabouts {
-                self.0.remove(user);
-                gone.insert(*user, since);
+            if let Some(person) = self.0.get_mut(user) {
+                (person.is_due, person.is_changed) = (false, false);
             }
         }
-        gone
+    }
+
+    /// Some of those who have gone and of whom nothing is left to tell: since when, and whether they
+    /// show it.
+    fn gone(&self) -> HashMap<UserId, (Timestamp, bool)> {
+        let gone = self.0.iter().filter_map(|(user, person)| {
+            let Whereabouts::Gone(since) = person.whereabouts else {
+                return None;
+            };
+            let is_shown = person.reserve.as_ref().is_some_and(|it| !it.is_hidden);
+            (!person.is_due).then_some((*user, (since, is_shown)))
+        });
+        gone.take(PEOPLE_AT_ONCE).collect()
+    }
+
+    /// Forgets people who have gone.
+    fn forget<'a>(&mut self, users: impl IntoIterator<Item = &'a UserId>) {
+        for user in users {
+            self.0.remove(user);
+        }
     }
 
     /// What somebody is shown of a person, if anything.
@@ -329,15 +352,17 @@ mod tests {
                 let read = unread.iter().map(|user| (*user, Reserve::default()));
                 self.people.read(read.collect());
             }
-            let mut gone = Vec::new();
             loop {
                 let due = self.people.due();
                 if due.is_empty() {
-                    return gone;
+                    break;
                 }
                 let shared: Vec<_> = due.iter().map(|user| (*user, self.conversation)).collect();
-                gone.extend(self.people.tell(&self.listeners, &due, &shared).into_keys());
+                self.people.tell(&self.listeners, &due, &shared);
             }
+            let gone: Vec<UserId> = self.people.gone().into_keys().collect();
+            self.people.forget(&gone);
+            gone
         }
     }
 

@@ -90,7 +90,13 @@
 //!
 //! A line is told with its row as it is when it is read. Where an edit or a reaction finds a row
 //! that has gone on, it tells nothing: the line that changed the row tells it, and who had left by
-//! then does not hear of it. A deletion is the last line of its message and always told.
+//! then does not hear of it. Where a new message or a title has gone on, the hub only says that there
+//! is something to read, since it may not know yet who has left: a stream that goes on from a cursor
+//! reads a page, a subscription the table, and whoever has left finds nothing there that is newer than
+//! their leaving. A deletion is the last line of its message and always told.
+//!
+//! The table is cut at its beginning. A hub that was away for so long that lines after its last one
+//! are gone knows no longer who belongs where: everybody who listens has to look again.
 //!
 //! Each listening user has one `async-broadcast` channel that all their subscriptions share. It
 //! drops its oldest when it is full. A reader who was that slow is told so by the channel, reads on
@@ -107,6 +113,11 @@
 //! hub says that nothing has happened only if it has delivered all that the writer beside it has
 //! committed, and has looked at the change log within the last two seconds; what another node wrote
 //! may be that much late.
+//!
+//! **Who is there** is whoever has a place in the hub. It is looked at every few seconds and not when
+//! somebody comes or goes, so a storm of reconnects is one look, whoever is back at the next look has
+//! not been away, and each listener is told of many at once. Who may know it is read outside of the
+//! hub's task; what of it must last, when somebody was last seen, is a column without a position.
 //!
 //! The end of a session is a line of the change log too, which is how every node learns of it, and
 //! why [`verify`](crate::auth::Auth::verify) can be exact without reading the database.

@@ -49,7 +49,7 @@ impl Users<'_> {
     /// ([`Update::Presence`](crate::events::Update::Presence)), a few seconds later and all at once;
     /// whoever comes back within that time has not been away. It takes no position, and only this
     /// engine knows of it: other nodes on the same database do not. When somebody was last seen is
-    /// kept in the database, to within a few seconds; if the program stops, whoever was there then
+    /// kept in the database, to within a few seconds, unless they do not show it; if the program stops, whoever was there then
     /// looks as if they had left before they came.
     ///
     /// People are left out with whom the actor shares no small conversation, who have blocked the
