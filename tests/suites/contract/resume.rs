@@ -1,12 +1,18 @@
 //! Going on from a cursor, on a WebSocket and as server-sent events: what was missed, and then what
 //! happens, each change once.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::{
     EventStream, PATIENCE, Person, Socket, assert_fields, assert_id, assert_message, assert_time,
     on_both_databases, texts, within,
 };
+
+/// Longer than anybody is waited for who does not read.
+const TOO_SLOW: Duration = Duration::from_secs(15);
 
 /// Where somebody is who has just begun.
 async fn begun(person: &Person) -> String {
@@ -37,6 +43,22 @@ async fn expect(socket: &mut Socket, kind: &str) -> Value {
     let frame = socket.next_json().await;
     assert_eq!(frame["type"], kind, "{frame}");
     frame
+}
+
+/// Of which messages a frame tells, or says that they are missing.
+fn seqs_in(frame: &Value) -> Vec<i64> {
+    let number = |field: &Value| field.as_i64().unwrap();
+    match frame["type"].as_str() {
+        Some("message.created") => vec![number(&frame["seq"])],
+        Some("sync.page") => {
+            let rows = |name: &str| frame["data"][name].as_array().unwrap().clone();
+            let told = rows("messages").into_iter().map(|it| number(&it["seq"]));
+            let gaps = rows("gaps").into_iter();
+            told.chain(gaps.flat_map(|it| number(&it["from_seq"])..=number(&it["to_seq"])))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Insists that nothing comes after a cursor.
@@ -266,6 +288,51 @@ on_both_databases!(
         // Whoever subscribes never hears of it.
         alice.send(&conversation, "hello").await;
         old.next_message().await;
+    }
+
+    async fn who_does_not_read_is_closed_with_1013_and_goes_on_from_the_cursor(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let mut start = begun(&bob).await;
+        let bearer = format!("Bearer {}", bob.access_token);
+        let headers = [("authorization", bearer.as_str())];
+        let stuck = Socket::open_narrow(world.address(), "/v1/ws", &headers);
+        let mut stuck = stuck.await.unwrap();
+        resume(&mut stuck, json!({"cursor": start})).await;
+        expect(&mut stuck, "sync.live").await;
+
+        // Eight megabytes: more than a kernel holds for a socket that nobody reads.
+        let long = "😀".repeat(2000);
+        for _ in 0..20 {
+            join_all((0..50).map(|_| alice.send(&conversation, &long))).await;
+        }
+        // The rule is about time, so here time has to pass.
+        tokio::time::sleep(TOO_SLOW).await;
+
+        let closed = stuck.closed().await;
+        assert!(
+            matches!(closed.code, Some(1013) | None),
+            "{:?}",
+            closed.code
+        );
+        let mut known = BTreeSet::new();
+        for frame in &closed.frames {
+            known.extend(seqs_in(frame));
+            start = cursor(frame);
+        }
+        assert!(
+            known.len() < 1000,
+            "everything arrived: the reader was not stuck"
+        );
+        loop {
+            let path = format!("/v1/sync/changes?cursor={start}&limit=500&timeline_limit=200");
+            let page = bob.get(&path).await.data(200).clone();
+            known.extend(seqs_in(&json!({"type": "sync.page", "data": page})));
+            start = page["next_cursor"].as_str().unwrap().to_owned();
+            if page["has_more"] == false {
+                break;
+            }
+        }
+        assert!(known.into_iter().eq(1..=1000));
     }
 
     async fn without_a_cursor_a_socket_begins(world: World) {
