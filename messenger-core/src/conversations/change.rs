@@ -39,11 +39,7 @@ impl Operation for RenameGroup {
             row.last_pos = position.get();
             row.updated_at = now.as_micros();
         }
-        let refs = LogRefs {
-            conversation: Some(self.conversation),
-            actor: Some(self.me),
-            ..LogRefs::default()
-        };
+        let refs = LogRefs::of(self.conversation, self.me);
         batch.log(position, event::Kind::ConversationChanged, &refs);
         let event = batch.event(
             position,
@@ -136,11 +132,9 @@ impl Operation for AddMembers {
         }
         members_changed(batch, self.conversation, position, count(new.len()));
         let refs = LogRefs {
-            conversation: Some(self.conversation),
-            actor: Some(self.me),
             seq: Some(joining.visible_from),
             aux: new.iter().map(|user| user.as_uuid()).collect(),
-            ..LogRefs::default()
+            ..LogRefs::of(self.conversation, self.me)
         };
         batch.log(position, event::Kind::MembersAdded, &refs);
         let visible_from = Seq::stored(joining.visible_from);
@@ -244,10 +238,8 @@ fn take_out(
     }
     members_changed(batch, conversation, position, -1);
     let refs = LogRefs {
-        conversation: Some(conversation),
         user: Some(user),
-        actor: Some(by),
-        ..LogRefs::default()
+        ..LogRefs::of(conversation, by)
     };
     batch.log(position, event::Kind::MemberRemoved, &refs);
     let event = batch.event(
@@ -367,11 +359,9 @@ fn give_role(
     }
     members_changed(batch, conversation, position, 0);
     let refs = LogRefs {
-        conversation: Some(conversation),
         user: Some(user),
-        actor: Some(by),
         bytes: vec![role.to_byte()],
-        ..LogRefs::default()
+        ..LogRefs::of(conversation, by)
     };
     batch.log(position, event::Kind::RoleChanged, &refs);
     let event = batch.event(
@@ -417,11 +407,7 @@ impl Operation for DeleteGroup {
             row.last_pos = position.get();
             row.updated_at = now.as_micros();
         }
-        let refs = LogRefs {
-            conversation: Some(self.conversation),
-            actor: Some(self.me),
-            ..LogRefs::default()
-        };
+        let refs = LogRefs::of(self.conversation, self.me);
         batch.log(position, event::Kind::ConversationDeleted, &refs);
         let event = batch.event(
             position,

@@ -172,10 +172,8 @@ fn create(batch: &mut Batch, new: New) -> ConversationId {
 
     let members: Vec<UserId> = new.members.iter().map(|(user, _)| *user).collect();
     let refs = LogRefs {
-        conversation: Some(id),
-        actor: Some(new.created_by),
         aux: members.iter().map(|user| user.as_uuid()).collect(),
-        ..LogRefs::default()
+        ..LogRefs::of(id, new.created_by)
     };
     batch.log(position, event::Kind::ConversationCreated, &refs);
     let event = batch.event(

@@ -140,10 +140,8 @@ pub(super) fn own_changed(
         return;
     };
     let refs = LogRefs {
-        conversation: Some(conversation),
         user: Some(user),
-        actor: Some(user),
-        ..LogRefs::default()
+        ..LogRefs::of(conversation, user)
     };
     batch.log(position, event::Kind::SelfChanged, &refs);
     let event = batch.event(

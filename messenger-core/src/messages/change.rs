@@ -115,10 +115,8 @@ impl Target {
             }
         }
         let mut refs = LogRefs {
-            conversation: Some(self.conversation),
-            actor: Some(self.actor),
             seq: Some(message.seq.get()),
-            ..LogRefs::default()
+            ..LogRefs::of(self.conversation, self.actor)
         };
         let seq = Some(message.seq);
         let (kind, told) = match what {

@@ -107,10 +107,8 @@ impl Operation for Send {
         let head = ConversationHead::after(&message);
         batch.insert_message(row);
         let refs = LogRefs {
-            conversation: Some(self.conversation),
-            actor: Some(self.sender),
             seq: Some(seq),
-            ..LogRefs::default()
+            ..LogRefs::of(self.conversation, self.sender)
         };
         batch.log(position, event::Kind::MessageCreated, &refs);
         let event = Event::new(

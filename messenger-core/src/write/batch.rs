@@ -465,6 +465,15 @@ pub(crate) struct LogRefs {
 }
 
 impl LogRefs {
+    /// What somebody did in a conversation.
+    pub(crate) fn of(conversation: ConversationId, actor: UserId) -> Self {
+        Self {
+            conversation: Some(conversation),
+            actor: Some(actor),
+            ..Self::default()
+        }
+    }
+
     fn packed(&self) -> Option<Vec<u8>> {
         let ids = self.aux.iter().flat_map(|id| *id.as_bytes());
         let packed: Vec<u8> = ids.chain(self.bytes.iter().copied()).collect();

@@ -8,12 +8,11 @@ use messenger_core::events::{EventKind, Resumed, Subscription, Update};
 use messenger_core::sync::Pull;
 use messenger_core::users::DisplayName;
 use messenger_core::{ConversationId, Limits, MessengerEngine, Position, Seq};
-use tests::soon;
 use tokio::time::{Instant, timeout_at};
 
 use crate::replica::Replica;
 use crate::world::{
-    Person, Place, eventually, live_settings, next as next_event, on_both_databases,
+    Person, Place, eventually, live_settings, next, next_update, on_both_databases,
 };
 
 /// Opens an engine that looks at what others have written once in a second.
@@ -45,7 +44,7 @@ async fn take(
     until: impl Fn(&Update) -> bool,
 ) {
     loop {
-        let update = next(stream).await;
+        let update = next_update(stream).await;
         let is_last = until(&update);
         replica.take(person.user.id, update);
         if is_last {
@@ -54,16 +53,11 @@ async fn take(
     }
 }
 
-async fn next(stream: &mut Resumed) -> Update {
-    let update = soon("an update", stream.next()).await;
-    update.expect("the stream goes on").unwrap()
-}
-
 /// What somebody hears who has not read for long, up to their removal.
 async fn heard(events: &mut Subscription) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
-        let event = next_event(events).await.unwrap().unwrap();
+        let event = next(events).await.unwrap().unwrap();
         match &event.kind {
             EventKind::MessageCreated { message, .. } => heard.push(message.content.clone()),
             EventKind::GroupChanged { title, .. } => heard.push(title.clone()),
@@ -116,7 +110,7 @@ on_both_databases!(
         alice.rename(group, "Secret").await.unwrap();
 
         loop {
-            match next(&mut stream).await {
+            match next_update(&mut stream).await {
                 Update::Event { event, .. } => match &event.kind {
                     EventKind::MessageCreated { message, .. } => panic!("{message:?}"),
                     EventKind::GroupChanged { title, .. } => assert_eq!(title, "Harmless"),
@@ -143,7 +137,7 @@ on_both_databases!(
 
         let mut heard = Vec::new();
         while heard.len() < 5 {
-            let event = next_event(&mut bobs).await.unwrap().unwrap();
+            let event = next(&mut bobs).await.unwrap().unwrap();
             if let EventKind::MessageCreated {
                 message,
                 conversation,
@@ -185,7 +179,7 @@ on_both_databases!(
         // As the manual says: of two forms of a marker, the one with the greater version.
         let mut marker = (Position::default(), Seq::default());
         while marker.1 < second.seq {
-            match next(&mut stream).await {
+            match next_update(&mut stream).await {
                 Update::Event { event, .. } => {
                     if let EventKind::MessageCreated { message, .. } = &event.kind {
                         marker = marker.max((message.version, message.seq));
@@ -224,7 +218,7 @@ on_both_databases!(
         })
         .await;
 
-        while !matches!(next(&mut stream).await, Update::Page { page, .. } if !page.removals.is_empty())
+        while !matches!(next_update(&mut stream).await, Update::Page { page, .. } if !page.removals.is_empty())
         {
         }
         alice.send(group, "later still").await;
@@ -252,7 +246,7 @@ on_both_databases!(
 
         let mut told = 0;
         loop {
-            let update = next(&mut stream).await;
+            let update = next_update(&mut stream).await;
             let mut is_last = false;
             if let Update::Event { event, .. } = &update {
                 told += usize::from(matches!(event.kind, EventKind::UserChanged { .. }));

@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use messenger_core::events::{Resumed, Update};
-use messenger_core::sync::Pull;
 use messenger_core::users::{PrefKey, PrefValue, Presence};
 use messenger_core::{Error, Limits, MessengerEngine};
 use tests::soon;
 use tokio::time::sleep;
 
-use crate::world::{Person, Place, World, live_settings, on_both_databases};
+use crate::world::{Person, Place, World, live_settings, next_update, on_both_databases};
 
 /// Opens an engine that looks who is there all the time.
 async fn attentive(place: &Place, limits: Limits) -> MessengerEngine {
@@ -30,26 +28,11 @@ async fn alice_and_bob(world: &World) -> (MessengerEngine, Person, Person) {
     (engine, alice, bob)
 }
 
-async fn listening(person: &Person) -> Resumed {
-    let events = person.engine.events();
-    let mut stream = events.resume(&person.actor, Pull::default());
-    loop {
-        if let Update::Live { .. } = next(&mut stream).await {
-            return stream;
-        }
-    }
-}
-
-async fn next(stream: &mut Resumed) -> Update {
-    let update = soon("an update", stream.next()).await;
-    update.expect("the stream goes on").unwrap()
-}
-
 /// The next that a stream tells of one person; it may tell of nothing else but pages and others who
 /// are there.
 async fn hears_of(stream: &mut Resumed, person: &Person) -> Presence {
     loop {
-        match next(stream).await {
+        match next_update(stream).await {
             Update::Presence(people) => {
                 let about = people.iter().find(|one| one.user_id == person.user.id);
                 if let Some(presence) = about {
@@ -94,9 +77,9 @@ on_both_databases!(
         let (engine, alice, bob) = alice_and_bob(&world).await;
         let before = asks(&alice, &[&bob]).await;
         assert!(!before[0].is_online && before[0].last_seen_at.is_none());
-        let mut alices = listening(&alice).await;
+        let mut alices = alice.follow().await;
 
-        let bobs = listening(&bob).await;
+        let bobs = bob.follow().await;
         let came = hears_of(&mut alices, &bob).await;
         assert!(came.is_online && came.last_seen_at.is_none());
         assert_eq!(asks(&alice, &[&bob]).await, [came]);
@@ -122,10 +105,10 @@ on_both_databases!(
 
     async fn it_takes_no_position(world: World) {
         let (engine, alice, bob) = alice_and_bob(&world).await;
-        let mut alices = listening(&alice).await;
+        let mut alices = alice.follow().await;
         let events = world.place.count("events").await;
 
-        let bobs = listening(&bob).await;
+        let bobs = bob.follow().await;
         assert!(hears_of(&mut alices, &bob).await.is_online);
         drop(bobs);
         assert!(!hears_of(&mut alices, &bob).await.is_online);
@@ -143,8 +126,8 @@ on_both_databases!(
 
     async fn who_does_not_show_it_looks_like_nobody(world: World) {
         let (engine, alice, bob) = alice_and_bob(&world).await;
-        let mut alices = listening(&alice).await;
-        let bobs = listening(&bob).await;
+        let mut alices = alice.follow().await;
+        let bobs = bob.follow().await;
         assert!(hears_of(&mut alices, &bob).await.is_online);
 
         shows_presence(&bob, false).await;
@@ -154,12 +137,12 @@ on_both_databases!(
         drop(bobs);
         let carol = Person::join(&engine, "carol").await;
         carol.open_direct(&alice).await;
-        let _carols = listening(&carol).await;
+        let _carols = carol.follow().await;
         assert!(hears_of(&mut alices, &carol).await.is_online);
         assert_eq!(asks(&alice, &[&bob]).await, []);
 
         shows_presence(&bob, true).await;
-        let _bobs = listening(&bob).await;
+        let _bobs = bob.follow().await;
         assert!(hears_of(&mut alices, &bob).await.is_online);
         engine.close().await;
     }
@@ -168,8 +151,8 @@ on_both_databases!(
         let (engine, alice, bob) = alice_and_bob(&world).await;
         // The group that they share does not change it.
         alice.create_group(&[&bob]).await;
-        let mut alices = listening(&alice).await;
-        let mut bobs = listening(&bob).await;
+        let mut alices = alice.follow().await;
+        let mut bobs = bob.follow().await;
         assert!(hears_of(&mut alices, &bob).await.is_online);
 
         let users = alice.engine.users();
@@ -203,13 +186,13 @@ on_both_databases!(
         let carol = Person::join(&engine, "carol").await;
         alice.create_group(&[&bob, &carol]).await;
         alice.open_direct(&carol).await;
-        let mut alices = listening(&alice).await;
+        let mut alices = alice.follow().await;
 
-        let _bobs = listening(&bob).await;
-        let _carols = listening(&carol).await;
+        let _bobs = bob.follow().await;
+        let _carols = carol.follow().await;
 
         loop {
-            let Update::Presence(people) = next(&mut alices).await else {
+            let Update::Presence(people) = next_update(&mut alices).await else {
                 continue;
             };
             let [told] = people[..] else {
@@ -230,7 +213,7 @@ on_both_databases!(
 
     async fn an_account_that_is_deleted_is_not_there_and_never_was(world: World) {
         let (engine, alice, bob) = alice_and_bob(&world).await;
-        let bobs = listening(&bob).await;
+        let bobs = bob.follow().await;
         comes_to_know(&alice, &bob, true).await;
         drop(bobs);
         comes_to_know(&alice, &bob, false).await;

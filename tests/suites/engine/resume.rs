@@ -8,17 +8,12 @@ use messenger_core::events::{Resumed, Update};
 use messenger_core::sync::{Cursor, Pull};
 use tests::soon;
 
-use crate::world::{Person, live_settings, on_both_databases};
-
-async fn next(stream: &mut Resumed) -> Update {
-    let update = soon("an update", stream.next()).await;
-    update.expect("the stream goes on").unwrap()
-}
+use crate::world::{Person, live_settings, next_update, on_both_databases};
 
 /// Reads until the stream is live.
 async fn live(stream: &mut Resumed) -> Cursor {
     loop {
-        if let Update::Live { cursor } = next(stream).await {
+        if let Update::Live { cursor } = next_update(stream).await {
             return cursor;
         }
     }
@@ -27,7 +22,7 @@ async fn live(stream: &mut Resumed) -> Cursor {
 /// Reads until the stream says that nothing has happened, and that from another place than `before`.
 async fn quiet_after(stream: &mut Resumed, before: &Cursor) -> Cursor {
     loop {
-        match next(stream).await {
+        match next_update(stream).await {
             Update::Quiet { cursor } if cursor != *before => return cursor,
             Update::Quiet { .. } => {}
             other => panic!("{other:?}"),
@@ -120,7 +115,7 @@ on_both_databases!(
 
         alice.send(conversation, "nobody is told").await;
         for _ in 0..3 {
-            match next(&mut stream).await {
+            match next_update(&mut stream).await {
                 Update::Quiet { cursor } => assert_eq!(cursor, start),
                 other => panic!("{other:?}"),
             }

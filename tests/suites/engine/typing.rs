@@ -1,30 +1,10 @@
 //! Who is writing: told to those who listen, kept nowhere.
 
-use futures_util::StreamExt;
 use messenger_core::conversations::Typing;
 use messenger_core::events::{Resumed, Update};
-use messenger_core::sync::Pull;
 use messenger_core::{ConversationId, Error, Limits};
-use tests::soon;
 
-use crate::world::{Person, on_both_databases};
-
-async fn listening(person: &Person) -> Resumed {
-    let mut stream = person
-        .engine
-        .events()
-        .resume(&person.actor, Pull::default());
-    loop {
-        if let Update::Live { .. } = next(&mut stream).await {
-            return stream;
-        }
-    }
-}
-
-async fn next(stream: &mut Resumed) -> Update {
-    let update = soon("an update", stream.next()).await;
-    update.expect("the stream goes on").unwrap()
-}
+use crate::world::{Person, next_update, on_both_databases};
 
 async fn types(person: &Person, conversation: ConversationId, is_typing: bool) {
     let conversations = person.engine.conversations();
@@ -33,7 +13,7 @@ async fn types(person: &Person, conversation: ConversationId, is_typing: bool) {
 }
 
 async fn hears(stream: &mut Resumed) -> Typing {
-    match next(stream).await {
+    match next_update(stream).await {
         Update::Typing(typing) => typing,
         other => panic!("{other:?}"),
     }
@@ -41,7 +21,7 @@ async fn hears(stream: &mut Resumed) -> Typing {
 
 /// Insists that the next that is heard is a message: what was typed before it was not told.
 async fn hears_a_message(stream: &mut Resumed) {
-    match next(stream).await {
+    match next_update(stream).await {
         Update::Event { .. } => {}
         other => panic!("{other:?}"),
     }
@@ -50,8 +30,8 @@ async fn hears_a_message(stream: &mut Resumed) {
 on_both_databases!(
     async fn who_writes_is_told_to_the_others_and_not_again_at_once(world: World) {
         let (alice, bob, conversation) = world.alice_and_bob().await;
-        let mut bobs = listening(&bob).await;
-        let mut alices = listening(&alice).await;
+        let mut bobs = bob.follow().await;
+        let mut alices = alice.follow().await;
 
         types(&alice, conversation.id, true).await;
         types(&alice, conversation.id, true).await;
@@ -75,13 +55,13 @@ on_both_databases!(
         assert!(matches!(refused, Err(Error::ConversationNotFound)));
         let users = bob.engine.users();
         users.block(&bob.actor, alice.user.id).await.unwrap();
-        let mut bobs = listening(&bob).await;
+        let mut bobs = bob.follow().await;
 
         types(&alice, conversation.id, true).await;
         users.unblock(&bob.actor, alice.user.id).await.unwrap();
 
         // The lifted block is the next that the stream tells of, and as a page.
-        assert!(matches!(next(&mut bobs).await, Update::Page { .. }));
+        assert!(matches!(next_update(&mut bobs).await, Update::Page { .. }));
     }
 
     async fn in_a_large_group_nobody_is_told_and_of_too_many_only_some(world: World) {
@@ -96,7 +76,7 @@ on_both_databases!(
         let large = alice.create_group(&[&bob, &carol]).await;
         let one = alice.open_direct(&bob).await.id;
         let other = carol.open_direct(&bob).await.id;
-        let mut bobs = listening(&bob).await;
+        let mut bobs = bob.follow().await;
 
         types(&alice, large, true).await;
         types(&alice, one, true).await;

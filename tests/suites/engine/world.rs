@@ -9,8 +9,9 @@ use messenger_core::auth::Actor;
 use messenger_core::conversations::{
     Conversation, HistoryPolicy, Markers, NewGroup, Role, SettingsChange, Title,
 };
-use messenger_core::events::{Event, EventKind, Subscription};
+use messenger_core::events::{Event, EventKind, Resumed, Subscription, Update};
 use messenger_core::messages::{ClientMessageId, Message, MessageBody, NewMessage, Sent};
+use messenger_core::sync::Pull;
 use messenger_core::users::{DisplayName, HostUser, PrefKey, PrefValue, User, Username};
 use messenger_core::{
     ConversationId, EngineBuilder, Error, LiveSettings, MessengerEngine, Result, Secret, Seq,
@@ -252,6 +253,13 @@ impl Person {
         }
     }
 
+    /// A stream that has brought everything up to now.
+    pub(crate) async fn follow(&self) -> Resumed {
+        let mut stream = self.engine.events().resume(&self.actor, Pull::default());
+        while !matches!(next_update(&mut stream).await, Update::Live { .. }) {}
+        stream
+    }
+
     /// The same person through another engine.
     pub(crate) fn at(&self, engine: &MessengerEngine) -> Self {
         Self {
@@ -430,6 +438,12 @@ pub(crate) async fn next(
     events: &mut (impl Stream<Item = Result<Arc<Event>>> + Unpin),
 ) -> Option<Result<Arc<Event>>> {
     soon("an event", events.next()).await
+}
+
+/// The next thing that a stream brings which goes on from a cursor.
+pub(crate) async fn next_update(stream: &mut Resumed) -> Update {
+    let update = soon("an update", stream.next()).await;
+    update.expect("the stream goes on").unwrap()
 }
 
 /// The next event, which must be a message.
