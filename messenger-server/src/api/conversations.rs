@@ -9,6 +9,7 @@
 //! | `DELETE /conversations/{conversation_id}` | no such group any more |
 //! | `PUT /conversations/{conversation_id}/read` | how far the caller has read |
 //! | `PUT /conversations/{conversation_id}/delivered` | how far messages have reached the caller |
+//! | `POST /conversations/{conversation_id}/typing` | that the caller writes |
 //! | `PATCH /conversations/{conversation_id}/settings` | how the caller keeps it |
 //!
 //! Groups and their members are in `groups.rs`.
@@ -30,6 +31,7 @@ use crate::api::auth::{CallerFailure, Done};
 use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::envelope::{Answer, Failure, Fault, failures};
+use crate::api::events::TypingState;
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::wire::{Nullable, PathId, Time};
 
@@ -168,6 +170,34 @@ impl Conversations {
         Ok(Answer(markers.into()))
     }
 
+    /// Say that the caller is writing
+    ///
+    /// Tells those who follow from a cursor, in conversations of up to 128 members, that the caller
+    /// is writing or has stopped; for clients that have no socket to say it on. Whoever has started
+    /// is taken to be writing for 6 seconds: repeat it while that is so, and not more often than
+    /// every 2.
+    #[oai(
+        path = "/:conversation_id/typing",
+        method = "post",
+        operation_id = "typing"
+    )]
+    async fn typing(
+        &self,
+        Caller(actor): Caller,
+        engine: Data<&MessengerEngine>,
+        /// The conversation.
+        conversation_id: Path<PathId>,
+        body: ApiJson<TypingRequest>,
+    ) -> Result<Answer<Done>, MarkFailure> {
+        let conversation = named(&conversation_id)?;
+        let is_typing = body.0.state == TypingState::Start;
+        let conversations = engine.conversations();
+        conversations
+            .typing(&actor, conversation, is_typing)
+            .await?;
+        Ok(Answer(Done::OK))
+    }
+
     /// Say how far messages have reached the caller
     ///
     /// Like `read`, for what a device of the caller has received and nobody has read yet.
@@ -267,6 +297,22 @@ failures! {
     MarkFailure: CALLER, BODY, WRITE;
     404: "`conversation_not_found`"
 }
+/// Whether somebody is writing.
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub(crate) struct TypingRequest {
+    /// Whether the caller has begun to write, or has stopped.
+    state: TypingState,
+}
+
+impl Example for TypingRequest {
+    fn example() -> Self {
+        Self {
+            state: TypingState::Start,
+        }
+    }
+}
+
 failures! {
     /// How changing one's own settings can fail.
     SettingsFailure: CALLER, BODY, WRITE;

@@ -188,6 +188,7 @@ mod tests {
         parses::<conversations::UpdateRequest>();
         parses::<conversations::MarkerRequest>();
         parses::<conversations::SettingsRequest>();
+        parses::<conversations::TypingRequest>();
         parses::<groups::GroupRequest>();
         parses::<groups::MembersRequest>();
         parses::<groups::RoleRequest>();

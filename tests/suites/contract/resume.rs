@@ -248,6 +248,15 @@ on_both_databases!(
             (typing, None),
             "no place of its own"
         );
+        // A client without a socket says it over REST.
+        let path = format!("/v1/conversations/{conversation}/typing");
+        let answer = alice.post(&path, &json!({"state": "stop"})).await;
+        assert_eq!(answer.data(200), &json!({"ok": true}));
+        assert_eq!(bobs.next_json().await["payload"]["state"], "stop");
+        alice
+            .post(&path, &json!({"state": "now"}))
+            .await
+            .invalid("state");
         // Whoever subscribes never hears of it.
         alice.send(&conversation, "hello").await;
         old.next_message().await;

@@ -33,6 +33,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::frame::TypingState;
+
 use crate::api::Tag;
 use crate::api::bearer::SocketCaller;
 use crate::api::envelope::{Failure, JSON, failures};
