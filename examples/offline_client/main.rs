@@ -12,19 +12,22 @@
 //! start it again. It registers you at the first start, for which it needs the server. Ends with the
 //! input.
 //!
-//! `replica.rs` is what it keeps; here is how it speaks to the server.
+//! `replica.rs` is what it keeps, `reply.rs` what an answer means; here is how it speaks to the
+//! server.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 #[path = "replica.rs"]
 mod replica;
+#[path = "reply.rs"]
+mod reply;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::time::{interval, sleep};
@@ -33,6 +36,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use uuid::Uuid;
 
 use self::replica::{Next, Replica, Write};
+use self::reply::Reply;
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -295,18 +299,17 @@ impl OfflineClient {
                 .bearer_auth(&self.token)
                 .header("Idempotency-Key", key)
                 .json(body);
-            let Ok(answer) = request.send().await else {
-                return Ok(false);
-            };
-            match answer.status() {
-                StatusCode::UNAUTHORIZED
-                | StatusCode::TOO_MANY_REQUESTS
-                | StatusCode::SERVICE_UNAVAILABLE => return Ok(false),
-                status if status.is_server_error() => return Ok(false),
-                status if !status.is_success() => println!("refused: {body}"),
-                _ => {}
+            match reply(request).await {
+                Reply::Done(_) => self.replica.confirmed(&write).await?,
+                Reply::Refused(error) => {
+                    println!("refused: {body}: {}", error["message"]);
+                    self.replica.refused(&write).await?;
+                }
+                Reply::Failed if self.replica.failed(&write).await? => {
+                    println!("kept for later: {body}");
+                }
+                Reply::Unauthenticated | Reply::Failed | Reply::Later => return Ok(false),
             }
-            self.replica.confirmed(&write).await?;
         }
         Ok(true)
     }
@@ -354,6 +357,16 @@ impl OfflineClient {
         }
         Ok(())
     }
+}
+
+/// What comes of a request. No answer at all is as good as one that says "later".
+async fn reply(request: RequestBuilder) -> Reply {
+    let answer = async {
+        let answer = request.send().await?;
+        let status = answer.status().as_u16();
+        reqwest::Result::Ok(Reply::of(status, &answer.bytes().await?))
+    };
+    answer.await.unwrap_or(Reply::Later)
 }
 
 /// The data of an answer, or its error.

@@ -46,8 +46,12 @@ const SCHEMA: &str = "
     ) STRICT;
     -- Writes that the server has not confirmed, in their order.
     CREATE TABLE IF NOT EXISTS outbox (
-        id INTEGER PRIMARY KEY, key TEXT, method TEXT, path TEXT, body TEXT
+        id INTEGER PRIMARY KEY, key TEXT, method TEXT, path TEXT, body TEXT,
+        failures INTEGER DEFAULT 0
     ) STRICT;";
+
+/// How often the server may fail at a write before it is parked.
+const FAILURES_MAX: i64 = 8;
 
 /// Fields of a frame's payload that are not part of the message.
 const BESIDE_THE_MESSAGE: [&str; 3] = ["sender", "conversation", "reaction"];
@@ -100,7 +104,8 @@ pub(crate) struct Write {
 }
 
 impl Replica {
-    /// Opens the replica of a person in a file, and makes it if it is not there.
+    /// Opens the replica of a person in a file, and makes it if it is not there. Writes that were
+    /// parked are in the outbox again.
     pub(crate) async fn open(file: &Path, me: &str) -> sqlx::Result<Self> {
         let options = SqliteConnectOptions::new()
             .filename(file)
@@ -108,6 +113,9 @@ impl Replica {
             .journal_mode(SqliteJournalMode::Wal);
         let mut db = options.connect().await?;
         sqlx::raw_sql(SCHEMA).execute(&mut db).await?;
+        sqlx::query("UPDATE outbox SET failures = 0")
+            .execute(&mut db)
+            .await?;
         Ok(Self {
             db,
             me: me.to_owned(),
@@ -248,11 +256,15 @@ impl Replica {
         Ok(())
     }
 
-    /// The oldest write of the outbox. It stays there until [`confirmed`](Self::confirmed).
+    /// The oldest write of the outbox that is not parked. It stays there until it is
+    /// [`confirmed`](Self::confirmed) or [`refused`](Self::refused).
     pub(crate) async fn next_write(&mut self) -> sqlx::Result<Option<Write>> {
-        let sql = "SELECT id, key, method, path, body FROM outbox ORDER BY id LIMIT 1";
-        let row: Option<(i64, String, String, String, String)> =
-            sqlx::query_as(sql).fetch_optional(&mut self.db).await?;
+        let sql = "SELECT id, key, method, path, body FROM outbox WHERE failures < ? \
+                   ORDER BY id LIMIT 1";
+        let row: Option<(i64, String, String, String, String)> = sqlx::query_as(sql)
+            .bind(FAILURES_MAX)
+            .fetch_optional(&mut self.db)
+            .await?;
         Ok(row.map(|(id, key, method, path, body)| Write {
             id,
             key,
@@ -262,13 +274,33 @@ impl Replica {
         }))
     }
 
-    /// Takes a write out of the outbox, since the server has carried it out, or never will.
+    /// Takes a write out of the outbox that took place.
     pub(crate) async fn confirmed(&mut self, write: &Write) -> sqlx::Result<()> {
         sqlx::query("DELETE FROM outbox WHERE id = ?")
             .bind(write.id)
             .execute(&mut self.db)
             .await?;
         Ok(())
+    }
+
+    /// Takes a write out of the outbox that never will take place.
+    pub(crate) async fn refused(&mut self, write: &Write) -> sqlx::Result<()> {
+        sqlx::query("DELETE FROM outbox WHERE id = ?")
+            .bind(write.id)
+            .execute(&mut self.db)
+            .await?;
+        Ok(())
+    }
+
+    /// Counts that the server failed at a write. Tells whether it is parked now: it is kept, and
+    /// those behind it go on.
+    pub(crate) async fn failed(&mut self, write: &Write) -> sqlx::Result<bool> {
+        let sql = "UPDATE outbox SET failures = failures + 1 WHERE id = ? RETURNING failures";
+        let failures: i64 = sqlx::query_scalar(sql)
+            .bind(write.id)
+            .fetch_one(&mut self.db)
+            .await?;
+        Ok(failures >= FAILURES_MAX)
     }
 
     /// The conversations, the one with the newest message first.

@@ -88,8 +88,18 @@
 //!
 //! Each write waits in the outbox with an id that is made once (a UUIDv7): `client_message_id` for a
 //! message, the header `Idempotency-Key` for everything else. Whoever got no answer sends the same
-//! again, weeks later if it must be; it takes place once. Retry after 429, 503 and a lost
-//! connection, with growing pauses; any other refusal is final.
+//! again, weeks later if it must be; it takes place once.
+//!
+//! | answer | what to do |
+//! |---|---|
+//! | 2xx whose body has `data` | it took place |
+//! | 401 | refresh or log in, and send it again |
+//! | any other 4xx whose body has `error.code`, but 408, 425 and 429 | it never will: tell the person |
+//! | anything else, and none | send it again, with growing pauses, not before `Retry-After` |
+//!
+//! Anything else is also a 200 that is no answer of ours: the page of a captive portal. A write that
+//! is answered with 500 again and again is parked after some tries, so that those behind it go on:
+//! it is kept, the person is told, and it is sent again later.
 //!
 //! What a write has changed comes with the next page or frame as well, so its answer is not stored but
 //! for one number: in the transaction that takes the write out of the outbox, the `version` in the

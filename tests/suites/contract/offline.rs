@@ -8,6 +8,8 @@
 
 #[path = "../../../examples/offline_client/replica.rs"]
 mod replica;
+#[path = "../../../examples/offline_client/reply.rs"]
+mod reply;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +19,7 @@ use tempfile::TempDir;
 use tests::{Answer, EventStream, Person, Random, Socket, fresh_id, on_both_databases};
 
 use self::replica::{Next, Replica, Write};
+use self::reply::Reply;
 
 /// The device of somebody.
 struct Device {
@@ -535,4 +538,54 @@ fn messages_of(frame: &Value) -> Vec<&Value> {
     let rows = rows.into_iter().flatten();
     let payload = Some(&frame["payload"]).filter(|it| it["client_message_id"].is_string());
     rows.chain(payload).collect()
+}
+
+#[test]
+fn a_write_is_given_up_only_when_the_server_itself_refuses_it() {
+    let data = br#"{"data":{"id":1}}"#.as_slice();
+    let error = br#"{"error":{"code":"x","message":"y"}}"#.as_slice();
+    let portal = b"<html>Welcome to our hotel</html>".as_slice();
+    let proxy = br#"{"message":"no"}"#.as_slice();
+    let refused = Reply::Refused(json!({"code": "x", "message": "y"}));
+    for (statuses, body, expected) in [
+        (&[200, 201][..], data, Reply::Done(json!({"id": 1}))),
+        (&[200, 201, 204, 302], portal, Reply::Later),
+        (&[200, 302], proxy, Reply::Later),
+        (&[401], error, Reply::Unauthenticated),
+        (&[400, 403, 404, 409, 410, 413, 422], error, refused),
+        (&[400, 403, 404, 407, 413, 451], portal, Reply::Later),
+        (&[403, 404], proxy, Reply::Later),
+        (&[408, 425, 429, 502, 503, 504, 507], error, Reply::Later),
+        (&[500], error, Reply::Failed),
+    ] {
+        for status in statuses {
+            assert_eq!(Reply::of(*status, body), expected, "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_at_which_the_server_keeps_failing_lets_others_pass_and_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("replica.db");
+    let mut replica = Replica::open(&file, "alice").await.unwrap();
+    for key in ["failing", "behind"] {
+        let written = replica.write(key, "POST", "/", &json!({})).await;
+        written.unwrap();
+    }
+    let first = replica.next_write().await.unwrap().unwrap();
+    assert_eq!(first.key, "failing");
+
+    let mut tries = 1;
+    while !replica.failed(&first).await.unwrap() {
+        assert_eq!(replica.next_write().await.unwrap().unwrap(), first);
+        tries += 1;
+    }
+
+    assert_eq!(tries, 8);
+    assert_eq!(replica.next_write().await.unwrap().unwrap().key, "behind");
+    let mut replica = Replica::open(&file, "alice").await.unwrap();
+    assert_eq!(replica.next_write().await.unwrap().unwrap(), first);
+    replica.refused(&first).await.unwrap();
+    assert_eq!(replica.next_write().await.unwrap().unwrap().key, "behind");
 }
