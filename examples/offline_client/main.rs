@@ -300,7 +300,7 @@ impl OfflineClient {
                 .header("Idempotency-Key", key)
                 .json(body);
             match reply(request).await {
-                Reply::Done(_) => self.replica.confirmed(&write).await?,
+                Reply::Done(data) => self.replica.confirmed(&write, &data).await?,
                 Reply::Refused(error) => {
                     println!("refused: {body}: {}", error["message"]);
                     self.replica.refused(&write).await?;

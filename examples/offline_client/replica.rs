@@ -16,7 +16,7 @@ const SCHEMA: &str = "
         id INTEGER PRIMARY KEY CHECK (id = 1),
         cursor TEXT,
         fence INTEGER,        -- of the last sync
-        seen INTEGER,         -- the newest position of any other answer since then
+        seen INTEGER,         -- the newest position of any other answer, until a page has it
         generation INTEGER    -- counts how often the replica began again
     ) STRICT;
     INSERT OR IGNORE INTO place VALUES (1, NULL, NULL, NULL, 1);
@@ -52,6 +52,14 @@ const SCHEMA: &str = "
 
 /// How often the server may fail at a write before it is parked.
 const FAILURES_MAX: i64 = 8;
+
+/// Fields of an answer to a write that say of what moment it is.
+const VERSIONS: [&str; 4] = [
+    "version",
+    "own_version",
+    "members_version",
+    "membership_version",
+];
 
 /// Fields of a frame's payload that are not part of the message.
 const BESIDE_THE_MESSAGE: [&str; 3] = ["sender", "conversation", "reaction"];
@@ -212,10 +220,7 @@ impl Replica {
         if known != fence.as_i64() {
             return Ok(());
         }
-        sqlx::query("UPDATE place SET seen = max(coalesce(seen, 0), ?)")
-            .bind(as_of)
-            .execute(&mut *change.tx)
-            .await?;
+        change.see(as_of).await?;
         let row = change.find("conversations", conversation).await?;
         let is_same =
             row.is_some_and(|row| row["membership_version"] == data["membership_version"]);
@@ -274,13 +279,18 @@ impl Replica {
         }))
     }
 
-    /// Takes a write out of the outbox that took place.
-    pub(crate) async fn confirmed(&mut self, write: &Write) -> sqlx::Result<()> {
+    /// Takes a write out of the outbox that took place, and remembers of what moment the `data` of
+    /// its answer is: a server that does not know that moment any more has lost the write.
+    pub(crate) async fn confirmed(&mut self, write: &Write, data: &Value) -> sqlx::Result<()> {
+        let mut change = Change::begin(self).await?;
         sqlx::query("DELETE FROM outbox WHERE id = ?")
             .bind(write.id)
-            .execute(&mut self.db)
+            .execute(&mut *change.tx)
             .await?;
-        Ok(())
+        if let Some(version) = VERSIONS.iter().filter_map(|it| data[*it].as_i64()).max() {
+            change.see(version).await?;
+        }
+        change.tx.commit().await
     }
 
     /// Takes a write out of the outbox that never will take place.
@@ -410,16 +420,29 @@ impl<'a> Change<'a> {
 
     /// Keeps the cursor of what was taken in, with it.
     async fn keep(mut self, cursor: &Value) -> sqlx::Result<()> {
-        sqlx::query("UPDATE place SET cursor = ?, seen = NULL")
+        sqlx::query("UPDATE place SET cursor = ?")
             .bind(cursor.as_str())
             .execute(&mut *self.tx)
             .await?;
         self.tx.commit().await
     }
 
+    /// Remembers the moment of an answer that is no page.
+    async fn see(&mut self, moment: i64) -> sqlx::Result<()> {
+        sqlx::query("UPDATE place SET seen = max(coalesce(seen, 0), ?)")
+            .bind(moment)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
     async fn page(&mut self, data: &Value) -> sqlx::Result<()> {
-        sqlx::query("UPDATE place SET fence = ?")
-            .bind(data["stamps"][0]["fence"].as_i64())
+        // The page may have been under way while a later answer came.
+        let sql = "UPDATE place SET fence = ?, seen = CASE WHEN seen > ? THEN seen END";
+        let stamp = &data["stamps"][0];
+        sqlx::query(sql)
+            .bind(stamp["fence"].as_i64())
+            .bind(number(&stamp["as_of"]))
             .execute(&mut *self.tx)
             .await?;
         for user in rows(&data["users"]) {

@@ -81,8 +81,10 @@
 //! - fills the places of a hole whose `as_of` is not greater than `stamp.as_of`, and is stored, but
 //!   fills nothing, elsewhere in it.
 //!
-//! The newest `stamp.as_of` of such answers since the last sync is what the next one is asked with:
-//! `seen=0:<as_of>`. A page that is stored makes it void.
+//! The newest `stamp.as_of` of such answers is what the next sync is asked with: `seen=0:<as_of>`,
+//! so that a database that was put back and has lost it says so. Only a page of that moment or a later
+//! one (`stamps[].as_of`) makes it void: any other frame, and a page that was under way meanwhile, may
+//! be older.
 //!
 //! # Writing
 //!
@@ -103,7 +105,8 @@
 //!
 //! What a write has changed comes with the next page or frame as well, so its answer is not stored but
 //! for one number: in the transaction that takes the write out of the outbox, the `version` in the
-//! answer counts for `seen`, so that a restore which takes the write back is noticed. A message in an
+//! answer (the greatest, if there are `own_version`, `members_version` or `membership_version` as well)
+//! counts for `seen`, so that a restore which takes the write back is noticed. A message in an
 //! answer that has a `stamp` may be stored: like a row of history it is dropped if its `stamp.fence` is
 //! not that of the last sync, is merged by `version`, and its `stamp.as_of` counts for `seen`.
 //!

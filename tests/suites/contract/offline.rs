@@ -13,10 +13,13 @@ mod reply;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{Answer, EventStream, Person, Random, Socket, fresh_id, on_both_databases};
+use tests::{
+    Answer, DatabaseKind, EventStream, Person, Random, Socket, World, fresh_id, on_both_databases,
+};
 
 use self::replica::{Next, Replica, Write};
 use self::reply::Reply;
@@ -68,6 +71,10 @@ impl Device {
     async fn page(&mut self, size: (u32, u32)) -> Next {
         let path = self.replica.next_page(size.0, size.1).await.unwrap();
         let answer = self.person.get(&path).await;
+        if answer.status == 410 {
+            self.replica.begin_again().await.unwrap();
+            return Next::BeginAgain;
+        }
         self.replica.take_page(answer.data(200)).await.unwrap()
     }
 
@@ -454,7 +461,11 @@ on_both_databases!(
                 if write.path == messages {
                     last = answer.body["data"].clone();
                 }
-                device.replica.confirmed(&write).await.unwrap();
+                device
+                    .replica
+                    .confirmed(&write, &answer.body["data"])
+                    .await
+                    .unwrap();
                 played.push(write);
             }
         }
@@ -470,6 +481,42 @@ on_both_databases!(
         for rows in ["conversations", "messages", "reads", "users"] {
             assert_eq!(after[rows], json!([]), "{rows}");
         }
+        device.assert_whole().await;
+    }
+
+    // A frame that was under way may be older than an answer that was taken meanwhile.
+    async fn only_a_later_page_makes_what_was_seen_void(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        alice.send_many(&conversation, 10).await;
+        let mut device = Device::new(&bob).await;
+        while device.page((50, 2)).await != Next::UpToDate {}
+        let path = device.replica.next_page(50, 2).await.unwrap();
+        let mut line = device.connect(Way::Socket, (50, 2)).await;
+        while line.next().await["type"] != "sync.live" {}
+        alice.send(&conversation, "one").await;
+        let frame = line.next().await;
+        let page = bob.get(&path).await.data(200).clone();
+        alice.send(&conversation, "two").await;
+        let hole = device.replica.holes().await.unwrap().remove(0);
+        let (after, before) = (hole.from_seq - 1, hole.to_seq + 1);
+        let path = format!(
+            "/v1/conversations/{conversation}/messages?after_seq={after}&before_seq={before}"
+        );
+        let history = bob.get(&path).await.data(200).clone();
+        let as_of = history["stamp"]["as_of"].as_i64().unwrap();
+        let seen = format!("seen=0:{as_of}");
+        assert!(frame["payload"]["version"].as_i64().unwrap() < as_of);
+
+        let replica = &mut device.replica;
+        replica.take_history(&conversation, &history).await.unwrap();
+        replica.take_frame(&frame).await.unwrap();
+        assert!(replica.next_page(50, 2).await.unwrap().contains(&seen));
+        replica.take_page(&page).await.unwrap();
+        assert!(replica.next_page(50, 2).await.unwrap().contains(&seen));
+
+        device.page((50, 2)).await;
+        let path = device.replica.next_page(50, 2).await.unwrap();
+        assert!(!path.contains("seen"), "{path}");
         device.assert_whole().await;
     }
 
@@ -538,6 +585,60 @@ fn messages_of(frame: &Value) -> Vec<&Value> {
     let rows = rows.into_iter().flatten();
     let payload = Some(&frame["payload"]).filter(|it| it["client_message_id"].is_string());
     rows.chain(payload).collect()
+}
+
+/// Puts the files of an SQLite database, whose server does not run, into another folder.
+fn copy_database(from: &Path, to: &Path) {
+    for file in ["app.db", "app.db-wal", "app.db-shm"] {
+        // A server that has stopped by itself leaves one file.
+        let _ = std::fs::remove_file(to.join(file));
+        let _ = std::fs::copy(from.join(file), to.join(file));
+    }
+    assert!(to.join("app.db").exists());
+}
+
+// The write has left the outbox, so nobody else would ever know of it.
+#[tokio::test]
+async fn sqlite_whoever_was_answered_is_told_that_a_restore_has_taken_the_write_back() {
+    let world = World::start(DatabaseKind::Sqlite, &[]).await;
+    let (alice, _, conversation) = world.alice_and_bob().await;
+    let mut device = Device::new(&alice).await;
+    while device.page((50, 5)).await != Next::UpToDate {}
+    let World { server, home, .. } = world;
+    drop(server);
+    let copy = tempfile::tempdir().unwrap();
+    copy_database(home.folder(), copy.path());
+
+    let World { server, home, .. } = {
+        let world = World::at(home).await;
+        let path = format!("/v1/conversations/{conversation}/messages");
+        let body = json!({"client_message_id": fresh_id(), "content": "lost"});
+        let replica = &mut device.replica;
+        replica.write("a", "POST", &path, &body).await.unwrap();
+        let write = replica.next_write().await.unwrap().unwrap();
+        let answer = send(&world.again(&alice), &write).await;
+        replica.confirmed(&write, answer.data(201)).await.unwrap();
+        world
+    };
+    drop(server);
+    copy_database(copy.path(), home.folder());
+    let world = World::at(home).await;
+    device.person = world.again(&alice);
+
+    let path = device.replica.next_page(50, 5).await.unwrap();
+    let refused = device.person.get(&path).await;
+    refused.error(410, "resync_required");
+    for way in [Way::Socket, Way::Stream] {
+        let mut line = device.connect(way, (50, 5)).await;
+        let mut frame = line.next().await;
+        if frame["type"] == "ack" {
+            frame = line.next().await;
+        }
+        assert_eq!(frame["type"], "sync.reset", "{way:?}: {frame}");
+    }
+    device.page((50, 5)).await;
+    while device.page((50, 5)).await != Next::UpToDate {}
+    device.assert_whole().await;
 }
 
 #[test]
