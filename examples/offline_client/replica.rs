@@ -164,6 +164,9 @@ impl Replica {
     pub(crate) async fn take_page(&mut self, data: &Value) -> sqlx::Result<Next> {
         let mut change = Change::begin(self).await?;
         change.page(data).await?;
+        if data["has_more"] == false {
+            change.sweep().await?;
+        }
         change.keep(&data["next_cursor"]).await?;
         Ok(match data["has_more"] == true {
             true => Next::More,
@@ -189,10 +192,13 @@ impl Replica {
         match kind {
             "sync.page" => {
                 change.page(&frame["data"]).await?;
-                if frame["data"]["has_more"] == true {
-                    next = Next::More;
+                match frame["data"]["has_more"] == true {
+                    true => next = Next::More,
+                    false => change.sweep().await?,
                 }
             }
+            // Nothing is missing, whatever the last page has said.
+            "sync.live" => change.sweep().await?,
             "message.created" => change.message_created(payload).await?,
             "message.updated" | "message.deleted" => change.message_changed(payload).await?,
             "read.updated" => change.read(payload, number(version)).await?,
@@ -481,9 +487,6 @@ impl<'a> Change<'a> {
         }
         for block in rows(&data["self"]["blocks"]) {
             self.own("block", text(&block["user_id"]), block).await?;
-        }
-        if data["has_more"] == false {
-            self.sweep().await?;
         }
         Ok(())
     }

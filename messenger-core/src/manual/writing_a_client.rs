@@ -14,8 +14,10 @@
 //! 4. With `wait=25` an answer comes as soon as there is something to say.
 //!
 //! A cursor does not expire. After a 410 `resync_required`: keep the outbox, go on showing what is
-//! there, begin without a cursor, and when `has_more` is false drop what has not come again. One's
-//! own messages that are gone may be sent again under their client ids.
+//! there, begin without a cursor, and when `has_more` is false (or with `sync.live`, see *Following
+//! what happens*) drop what has not come again. What was asked before that is void, and a connection
+//! that is open is closed first. One's own messages that are gone may be sent again under their client
+//! ids.
 //!
 //! # Taking in a page
 //!
@@ -47,7 +49,7 @@
 //! | `type` | what to do |
 //! |---|---|
 //! | `sync.page` | take in `data`, which is an answer of `/v1/sync/changes` |
-//! | `sync.live` | nothing is missing now |
+//! | `sync.live` | nothing is missing now: this ends a run of pages, whatever `has_more` of the last one was |
 //! | `message.created` | store the message; `sender` is a user; the conversation's `last_seq` is the message's `seq`; see *Counting* |
 //! | `message.updated` | merge the message, see below |
 //! | `message.deleted` | merge the message; if it was unread, one less is |

@@ -78,6 +78,12 @@ impl Device {
         self.replica.take_page(answer.data(200)).await.unwrap()
     }
 
+    /// Damages the cursor.
+    async fn damage(&mut self) {
+        let frame = json!({"type": "sync.cursor", "cursor": "damaged"});
+        self.replica.take_frame(&frame).await.unwrap();
+    }
+
     async fn connect(&mut self, way: Way, size: (u32, u32)) -> Line {
         if let Way::Stream = way {
             let command = self.replica.resume(size.0, size.1).await.unwrap();
@@ -95,9 +101,13 @@ impl Device {
         Line::Socket(Box::new(socket))
     }
 
-    /// Catches up one way or the other, in pages of random sizes, and perhaps is cut off meanwhile.
+    /// Catches up one way or the other, in pages of random sizes, and perhaps is cut off meanwhile,
+    /// or has to begin again.
     async fn catch_up(&mut self, random: &mut Random) {
         loop {
+            if random.below(8) == 0 {
+                self.damage().await;
+            }
             let (way, size) = (*random.of(&WAYS), size(random));
             if let Way::Rest = way {
                 if self.page(size).await == Next::UpToDate {
@@ -108,7 +118,10 @@ impl Device {
             let mut line = self.connect(way, size).await;
             for _ in 0..=random.below(6) {
                 let frame = line.next().await;
-                self.replica.take_frame(&frame).await.unwrap();
+                let next = self.replica.take_frame(&frame).await.unwrap();
+                if next == Some(Next::BeginAgain) {
+                    break;
+                }
                 if frame["type"] == "sync.live" {
                     return;
                 }
@@ -481,6 +494,34 @@ on_both_databases!(
         for rows in ["conversations", "messages", "reads", "users"] {
             assert_eq!(after[rows], json!([]), "{rows}");
         }
+        device.assert_whole().await;
+    }
+
+    // While others write, the last page that a socket brings may say that there are more, and none
+    // follows: then `sync.live` is the end of what the client began again for.
+    async fn a_client_that_begins_again_on_a_socket_drops_what_does_not_come_again(world: World) {
+        let [alice, bob, carol] = world.register_all(["alice", "bob", "carol"]).await;
+        let left = alice.create_group("Left", &[&bob]).await;
+        for n in 0..12 {
+            alice.create_group(&format!("Group {n}"), &[&bob]).await;
+        }
+        let elsewhere = alice.open(&carol).await;
+        let mut device = Device::new(&bob).await;
+        while device.page((50, 5)).await != Next::UpToDate {}
+        let member = format!("/v1/conversations/{left}/members/{}", bob.id);
+        bob.delete(&member).await.data(200);
+
+        device.replica.begin_again().await.unwrap();
+        let mut line = device.connect(Way::Socket, (2, 1)).await;
+        loop {
+            let frame = line.next().await;
+            device.replica.take_frame(&frame).await.unwrap();
+            if frame["type"] == "sync.live" {
+                break;
+            }
+            alice.send(&elsewhere, "meanwhile").await;
+        }
+
         device.assert_whole().await;
     }
 
