@@ -12,8 +12,8 @@
 //! start it again. It registers you at the first start, for which it needs the server. Ends with the
 //! input.
 //!
-//! `replica.rs` is what it keeps, `reply.rs` what an answer means; here is how it speaks to the
-//! server.
+//! `replica.rs` is what it keeps, `server.rs` how it speaks to the server, `reply.rs` what an answer
+//! means; here is what it does when.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -21,22 +21,23 @@
 mod replica;
 #[path = "reply.rs"]
 mod reply;
+#[path = "server.rs"]
+mod server;
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use futures_util::{SinkExt, StreamExt};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use uuid::Uuid;
 
-use self::replica::{Next, Replica, Write};
+use self::replica::{Hole, Next, Replica, Write};
 use self::reply::Reply;
+use self::server::{Offline, Server};
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -47,15 +48,15 @@ const PAGE: (u32, u32) = (200, 50);
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// How often to show that one is there, unless the welcome says otherwise.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+
 /// A client, and how far it has come.
 struct OfflineClient {
-    server: String,
-    name: String,
+    server: Server,
+    replica: Replica,
     /// The person's id.
     me: String,
-    http: Client,
-    token: String,
-    replica: Replica,
     /// The conversation that is shown, and the last message that was printed.
     conversation: String,
     printed: i64,
@@ -64,39 +65,28 @@ struct OfflineClient {
     lines: Lines<BufReader<Stdin>>,
 }
 
-/// Why the client is not connected any more.
-enum End {
-    /// There is no more input.
-    Input,
-    /// The server can not be reached, or has refused for now.
-    Offline,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [server, me, other, file] = arguments.as_slice() else {
+    let [url, me, other, file] = arguments.as_slice() else {
         bail!("usage: offline_client URL YOUR-NAME THEIR-NAME FILE");
     };
-    let http = Client::new();
+    let mut server = Server::new(url, me, PASSWORD, format!("{file}.tokens").into());
     // Who one is and with whom one talks is asked at every start, until it is known here.
     let known = format!("{file}.who");
-    let who = match std::fs::read_to_string(&known) {
+    let who: Value = match std::fs::read_to_string(&known) {
         Ok(who) => serde_json::from_str(&who)?,
         Err(_) => {
-            let who = introduce(&http, server, me, other).await?;
+            let who = introduced(&mut server, other).await?;
             std::fs::write(&known, who.to_string())?;
             who
         }
     };
     let text = |field: &str| who[field].as_str().unwrap_or_default().to_owned();
     let mut client = OfflineClient {
-        server: server.clone(),
-        name: me.clone(),
-        me: text("me"),
-        http,
-        token: String::new(),
+        server,
         replica: Replica::open(Path::new(file), &text("me")).await?,
+        me: text("me"),
         conversation: text("conversation"),
         printed: 0,
         read: 0,
@@ -106,38 +96,44 @@ async fn main() -> anyhow::Result<()> {
     client.run().await
 }
 
-/// Registers if need be, finds the other person and opens the conversation.
-async fn introduce(http: &Client, server: &str, me: &str, other: &str) -> anyhow::Result<Value> {
-    let account = json!({"username": me, "password": PASSWORD});
-    let register = http.post(format!("{server}/v1/auth/register"));
-    // Somebody who is registered already is told so, and logs in.
-    register.json(&account).send().await?;
-    let login = log_in(http, server, me).await?;
-    let token = login["tokens"]["access_token"]
-        .as_str()
-        .context("no token")?;
-    let other = loop {
-        let search = http
-            .get(format!("{server}/v1/users/search?query={other}"))
-            .bearer_auth(token);
-        let found = data(search.send().await?).await?;
-        let users = found["users"].as_array().cloned().unwrap_or_default();
-        match users.into_iter().find(|user| user["username"] == *other) {
-            Some(user) => break user["id"].clone(),
-            None => sleep(PAUSE_MIN).await,
+/// Introduces the person as soon as that can be done.
+async fn introduced(server: &mut Server, other: &str) -> anyhow::Result<Value> {
+    let mut pause = PAUSE_MIN;
+    loop {
+        match introduce(server, other).await {
+            Ok(who) => return Ok(who),
+            Err(error) => {
+                let Offline(wait) = error.downcast()?;
+                sleep(pause.max(wait)).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
         }
-    };
-    let open = http
-        .post(format!("{server}/v1/conversations/direct"))
-        .bearer_auth(token);
-    let conversation = data(open.json(&json!({"other_user_id": other})).send().await?).await?;
-    Ok(json!({"me": login["user"]["id"], "conversation": conversation["id"]}))
+    }
 }
 
-async fn log_in(http: &Client, server: &str, name: &str) -> anyhow::Result<Value> {
-    let account = json!({"username": name, "password": PASSWORD});
-    let login = http.post(format!("{server}/v1/auth/login"));
-    data(login.json(&account).send().await?).await
+/// Registers if need be, finds the other person and opens the conversation.
+async fn introduce(server: &mut Server, other: &str) -> anyhow::Result<Value> {
+    server.register().await?;
+    let me = done(server.get("/v1/users/me").await?)?;
+    let found = done(
+        server
+            .get(&format!("/v1/users/search?query={other}"))
+            .await?,
+    )?;
+    let mut users = found["users"].as_array().into_iter().flatten();
+    // Perhaps they come later.
+    let other = users
+        .find(|user| user["username"] == *other)
+        .ok_or_else(Offline::default)?;
+    let open = Write {
+        id: 0,
+        key: Uuid::now_v7().to_string(),
+        method: "POST".to_owned(),
+        path: "/v1/conversations/direct".to_owned(),
+        body: json!({"other_user_id": other["id"]}),
+    };
+    let conversation = done(server.send(&open).await?)?;
+    Ok(json!({"me": me["id"], "conversation": conversation["id"]}))
 }
 
 impl OfflineClient {
@@ -145,14 +141,12 @@ impl OfflineClient {
     async fn run(&mut self) -> anyhow::Result<()> {
         let mut pause = PAUSE_MIN;
         loop {
-            match self.connected(&mut pause).await {
-                Ok(End::Input) => return Ok(()),
-                Ok(End::Offline) => {}
-                Err(error) if error.is::<reqwest::Error>() => {}
-                Err(error) => return Err(error),
-            }
+            let Err(error) = self.connected(&mut pause).await else {
+                return Ok(());
+            };
+            let Offline(wait) = error.downcast()?;
             // Away from the server there still is a person who types.
-            let wait = sleep(pause);
+            let wait = sleep(pause.max(wait));
             tokio::pin!(wait);
             loop {
                 tokio::select! {
@@ -168,79 +162,77 @@ impl OfflineClient {
         }
     }
 
-    /// Empties the outbox, catches up, and follows what happens.
-    async fn connected(&mut self, pause: &mut Duration) -> anyhow::Result<End> {
-        let login = log_in(&self.http, &self.server, &self.name).await?;
-        let token = login["tokens"]["access_token"]
-            .as_str()
-            .context("no token")?;
-        token.clone_into(&mut self.token);
-        if !self.send().await? || !self.catch_up().await? {
-            return Ok(End::Offline);
-        }
-        let mut request =
-            format!("{}/v1/ws", self.server.replacen("http", "ws", 1)).into_client_request()?;
-        let bearer = format!("Bearer {}", self.token).parse()?;
-        request.headers_mut().insert("authorization", bearer);
-        let Ok((mut socket, _)) = tokio_tungstenite::connect_async(request).await else {
-            return Ok(End::Offline);
-        };
+    /// Catches up, empties the outbox, and follows what happens until the input ends.
+    async fn connected(&mut self, pause: &mut Duration) -> anyhow::Result<()> {
+        self.catch_up().await?;
+        self.send().await?;
+        let mut socket = self.server.socket().await?;
         let resume = self.replica.resume(PAGE.0, PAGE.1).await?.to_string();
-        if socket.send(Message::text(resume)).await.is_err() {
-            return Ok(End::Offline);
-        }
-        *pause = PAUSE_MIN;
-        let mut heartbeat = interval(Duration::from_secs(25));
+        say(socket.send(Message::text(resume)).await)?;
+        let (mut beat, mut heard) = (HEARTBEAT, Instant::now());
+        let mut heartbeat = interval(beat);
         loop {
             tokio::select! {
-                frame = socket.next() => {
-                    let Some(Ok(frame)) = frame else { return Ok(End::Offline) };
+                // A line may be dead without an end: every ping has an answer, so silence shows it.
+                frame = timeout_at(heard + 2 * beat, socket.next()) => {
+                    let Ok(Some(Ok(frame))) = frame else { bail!(Offline::default()) };
+                    heard = Instant::now();
                     let Ok(text) = frame.to_text() else { continue };
-                    let frame = serde_json::from_str(text).unwrap_or_default();
-                    match self.replica.take_frame(&frame).await? {
-                        Some(Next::BeginAgain) => {
-                            let wait = frame["retry_after_ms"].as_u64().unwrap_or_default();
-                            *pause = Duration::from_millis(wait).max(PAUSE_MIN);
-                            return Ok(End::Offline);
+                    let frame: Value = serde_json::from_str(text).unwrap_or_default();
+                    match frame["type"].as_str() {
+                        Some("sync.live") => *pause = PAUSE_MIN,
+                        Some("connection.welcome") => {
+                            let wanted = frame["heartbeat_sec"].as_u64();
+                            beat = wanted.map_or(HEARTBEAT, Duration::from_secs);
+                            heartbeat = interval(beat.max(PAUSE_MIN));
                         }
-                        Some(Next::UpToDate | Next::More) => self.show().await?,
-                        None => {}
+                        _ => {}
+                    }
+                    match self.replica.take_frame(&frame).await? {
+                        Some(Next::UpToDate) => self.show().await?,
+                        Some(Next::BeginAgain) => return Err(self.anew(&frame).into()),
+                        Some(Next::More) | None => {}
                     }
                 }
                 line = self.lines.next_line() => {
-                    let Some(line) = line? else { return Ok(End::Input) };
+                    let Some(line) = line? else { return Ok(()) };
                     self.write(&line).await?;
-                    if !self.send().await? {
+                    if let Err(error) = self.send().await {
                         println!("waits: {line}");
-                        return Ok(End::Offline);
+                        return Err(error);
                     }
                 }
                 _ = heartbeat.tick() => {
-                    if socket.send(Message::text(r#"{"op":"ping"}"#)).await.is_err() {
-                        return Ok(End::Offline);
-                    }
+                    say(socket.send(Message::text(r#"{"op":"ping"}"#)).await)?;
                 }
             }
         }
     }
 
-    /// Fetches what was missed, page by page. Tells whether nothing is missing now.
-    async fn catch_up(&mut self) -> anyhow::Result<bool> {
+    /// Fetches what was missed, page by page.
+    async fn catch_up(&mut self) -> anyhow::Result<()> {
         loop {
             let page = self.replica.next_page(PAGE.0, PAGE.1).await?;
-            let page = self.http.get(format!("{}{page}", self.server));
-            let Ok(answer) = page.bearer_auth(&self.token).send().await else {
-                return Ok(false);
-            };
-            if answer.status() == StatusCode::GONE {
-                self.replica.begin_again().await?;
-                continue;
-            }
-            if self.replica.take_page(&data(answer).await?).await? == Next::UpToDate {
-                self.show().await?;
-                return Ok(true);
+            match self.server.get(&page).await? {
+                Reply::Done(page) => {
+                    if self.replica.take_page(&page).await? == Next::UpToDate {
+                        return self.show().await;
+                    }
+                }
+                Reply::Refused(error) if error["code"] == "resync_required" => {
+                    self.replica.begin_again().await?;
+                    return Err(self.anew(&error["details"]).into());
+                }
+                _ => bail!(Offline::default()),
             }
         }
+    }
+
+    /// Forgets what was shown of a history that is no more, and tells how long to wait.
+    fn anew(&mut self, reset: &Value) -> Offline {
+        (self.printed, self.read) = (0, 0);
+        let wait = reset["retry_after_ms"].as_u64();
+        Offline(Duration::from_millis(wait.unwrap_or_default()))
     }
 
     /// Shows what is new, and says what was read.
@@ -283,23 +275,11 @@ impl OfflineClient {
         Ok(())
     }
 
-    /// Sends what waits in the outbox, in its order. Tells whether all of it could be sent.
-    async fn send(&mut self) -> anyhow::Result<bool> {
+    /// Sends what waits in the outbox, in its order.
+    async fn send(&mut self) -> anyhow::Result<()> {
         while let Some(write) = self.replica.next_write().await? {
-            let Write {
-                key,
-                method,
-                path,
-                body,
-                ..
-            } = &write;
-            let request = self
-                .http
-                .request(method.parse::<Method>()?, format!("{}{path}", self.server))
-                .bearer_auth(&self.token)
-                .header("Idempotency-Key", key)
-                .json(body);
-            match reply(request).await {
+            let body = &write.body;
+            match self.server.send(&write).await? {
                 Reply::Done(data) => self.replica.confirmed(&write, &data).await?,
                 Reply::Refused(error) => {
                     println!("refused: {body}: {}", error["message"]);
@@ -308,38 +288,47 @@ impl OfflineClient {
                 Reply::Failed if self.replica.failed(&write).await? => {
                     println!("kept for later: {body}");
                 }
-                Reply::Unauthenticated | Reply::Failed | Reply::Later => return Ok(false),
+                Reply::Failed | Reply::Unauthenticated | Reply::Later => bail!(Offline::default()),
             }
-        }
-        Ok(true)
-    }
-
-    /// Reads what is missing of the conversation that is shown.
-    async fn fill(&mut self) -> anyhow::Result<()> {
-        for hole in self.replica.holes().await? {
-            if hole.conversation != self.conversation {
-                continue;
-            }
-            let (after, before) = (hole.from_seq - 1, hole.to_seq + 1);
-            let path = format!(
-                "{}/v1/conversations/{}/messages?after_seq={after}&before_seq={before}&limit=100",
-                self.server, hole.conversation,
-            );
-            let history = data(self.http.get(path).bearer_auth(&self.token).send().await?).await?;
-            self.replica
-                .take_history(&hole.conversation, &history)
-                .await?;
         }
         Ok(())
     }
 
+    /// Reads what is missing of the conversation that is shown, until nothing is.
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        let mut before = None;
+        while let Some(hole) = self.hole().await? {
+            // An answer that does not go with what is here fills nothing: the next sync comes first.
+            if before.as_ref() == Some(&hole) {
+                break;
+            }
+            let (after, end) = (hole.from_seq - 1, hole.to_seq + 1);
+            let path = format!(
+                "/v1/conversations/{}/messages?after_seq={after}&before_seq={end}&limit=100",
+                self.conversation,
+            );
+            let Reply::Done(history) = self.server.get(&path).await? else {
+                break;
+            };
+            self.replica
+                .take_history(&self.conversation, &history)
+                .await?;
+            before = Some(hole);
+        }
+        Ok(())
+    }
+
+    /// The first hole of the conversation that is shown.
+    async fn hole(&mut self) -> anyhow::Result<Option<Hole>> {
+        let holes = self.replica.holes().await?;
+        let mut holes = holes.into_iter();
+        Ok(holes.find(|hole| hole.conversation == self.conversation))
+    }
+
     /// Prints the messages that were not printed yet, up to the first that is missing.
     async fn print(&mut self) -> anyhow::Result<()> {
-        let holes = self.replica.holes().await?;
-        let of_this = holes
-            .iter()
-            .filter(|it| it.conversation == self.conversation);
-        let missing = of_this.map(|hole| hole.from_seq).min().unwrap_or(i64::MAX);
+        let hole = self.hole().await?;
+        let missing = hole.map_or(i64::MAX, |hole| hole.from_seq);
         let messages = self.replica.messages(&self.conversation, self.printed);
         for message in messages.await? {
             let seq = message["seq"].as_i64().unwrap_or_default();
@@ -359,22 +348,15 @@ impl OfflineClient {
     }
 }
 
-/// What comes of a request. No answer at all is as good as one that says "later".
-async fn reply(request: RequestBuilder) -> Reply {
-    let answer = async {
-        let answer = request.send().await?;
-        let status = answer.status().as_u16();
-        reqwest::Result::Ok(Reply::of(status, &answer.bytes().await?))
-    };
-    answer.await.unwrap_or(Reply::Later)
+/// The data of an answer.
+fn done(reply: Reply) -> anyhow::Result<Value> {
+    match reply {
+        Reply::Done(data) => Ok(data),
+        _ => bail!(Offline::default()),
+    }
 }
 
-/// The data of an answer, or its error.
-async fn data(answer: Response) -> anyhow::Result<Value> {
-    let status = answer.status();
-    let mut body: Value = answer.json().await?;
-    if !status.is_success() {
-        bail!("{status}: {}", body["error"]["message"]);
-    }
-    Ok(body["data"].take())
+/// What became of a frame that was sent.
+fn say<E>(sent: Result<(), E>) -> Result<(), Offline> {
+    sent.map_err(|_| Offline::default())
 }

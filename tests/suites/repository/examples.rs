@@ -1,10 +1,15 @@
 //! The examples run and print what they say.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use tests::{DatabaseKind, World, soon};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{
+    AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, copy_bidirectional,
+};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// A built example. The test command builds them all.
@@ -126,6 +131,96 @@ async fn an_offline_client_sends_what_was_written_while_the_server_was_away() {
     assert_eq!(line(&mut bob_prints).await, "1 alice: Hello, Bob!");
     assert_eq!(line(&mut bob_prints).await, "2 alice: Are you there?");
     assert_eq!(line(&mut alice_prints).await, "read up to 2");
+}
+
+// What stands between a client and its server answers, too: none of it may cost a message, or end
+// the program.
+#[tokio::test]
+async fn an_offline_client_survives_whatever_is_answered_in_place_of_the_server() {
+    let world = World::start(DatabaseKind::Sqlite, &[]).await;
+    let [_alice, _bob] = world.register_all(["alice", "bob"]).await;
+    let (server, answers) = between(world.address()).await;
+    let files = tempfile::tempdir().unwrap();
+    let mut command = example("offline_client");
+    let file = files.path().join("alice.db");
+    command.args([server.as_str(), "alice", "bob"]).arg(file);
+    answers.lock().unwrap().extend([
+        ("/auth/register", "429 Too Many Requests"),
+        ("/auth/login", "401 Unauthorized"),
+        ("/auth/login", "404 Not Found"),
+        ("/sync/bootstrap", "503 Service Unavailable"),
+        ("/sync/bootstrap", "401 Unauthorized"),
+        ("/ws", "401 Unauthorized"),
+    ]);
+    let (mut alice, mut prints) = spawn(command);
+
+    let expired = ("/messages", "401 Unauthorized");
+    let in_place: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("/messages", "408 Request Timeout")],
+        &[("/messages", "200 OK")],
+        &[("/messages", "403 Forbidden")],
+        &[("/messages", "500 Internal Server Error")],
+        &[expired],
+        &[expired, ("/auth/refresh", "502 Bad Gateway")],
+    ];
+    for (text, some) in (1..).zip(in_place) {
+        answers.lock().unwrap().extend(some);
+        say(&mut alice, &text.to_string()).await;
+        let printed = format!("{text} alice: {text}");
+        loop {
+            let line = line(&mut prints).await;
+            assert!(!line.starts_with("refused"), "{line}");
+            if line == printed {
+                break;
+            }
+        }
+        assert_eq!(*answers.lock().unwrap(), []);
+    }
+}
+
+/// What is answered in place of a server, to whom: the end of a path, and a status.
+type Answers = Arc<Mutex<Vec<(&'static str, &'static str)>>>;
+
+/// Stands before a server: gives its address, and what it is to answer by itself, once each, with a
+/// page that is not the server's.
+async fn between(server: SocketAddr) -> (String, Answers) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let answers = Answers::default();
+    let given = Arc::clone(&answers);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let answers = Arc::clone(&answers);
+            tokio::spawn(async move {
+                let mut read = vec![0; 16 << 10];
+                let count = client.read(&mut read).await?;
+                let request = String::from_utf8_lossy(&read[..count]).into_owned();
+                let path = request.split(['?', ' ']).nth(1).unwrap_or_default();
+                let found = {
+                    let mut answers = answers.lock().unwrap();
+                    let found = answers.iter().position(|(it, _)| path.ends_with(it));
+                    found.map(|place| answers.remove(place).1)
+                };
+                if let Some(status) = found {
+                    let page = "<html>Welcome to our hotel</html>";
+                    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}", page.len());
+                    let answer = format!("{head}\r\nconnection: close\r\n\r\n{page}");
+                    return client.write_all(answer.as_bytes()).await;
+                }
+                // One request a connection, so that each is seen.
+                let request = match path.ends_with("/ws") {
+                    true => request,
+                    false => request.replacen("\r\n", "\r\nconnection: close\r\n", 1),
+                };
+                let mut server = TcpStream::connect(server).await?;
+                server.write_all(request.as_bytes()).await?;
+                copy_bidirectional(&mut client, &mut server).await?;
+                Ok(())
+            });
+        }
+    });
+    (address, given)
 }
 
 fn chat(server: &str, me: &str, other: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
