@@ -73,6 +73,31 @@
 //! in a hole is not known whole then: the hole stays at its place, and its `as_of` becomes the
 //! message's `version`.
 //!
+//! # Connections
+//!
+//! **Tokens.** An access token is good for minutes (`expires_in`). A 401, and a socket that is closed
+//! with 1008 after an `error` frame `TOKEN_EXPIRED`, ask for another one: `POST /v1/auth/refresh` gives a
+//! new access token *and* a new refresh token. Keep the new one before anything else, and never refresh
+//! twice at a time: a refresh token that is used a second time ends the session, as a stolen one would.
+//! If the refresh itself is answered with 401, the session has ended: ask the person to log in. The
+//! replica and the outbox stay.
+//!
+//! **Silence.** A socket on which the client says nothing for 75 s is closed with 1001. Send
+//! `{"op":"ping"}` every `heartbeat_sec` (25 s, in `connection.welcome`); the answer is `pong`. A line can
+//! be dead without either side being told, so a socket on which nothing came for two heartbeats is
+//! closed and opened anew. An event stream has a `sync.cursor` at least every 30 s: there, silence for
+//! 75 s means the same. Every request has a timeout; one with `wait=25` a longer one.
+//!
+//! **Reconnecting.** With growing pauses, up to 30 s or so, which begin anew after `sync.live`; at once
+//! when the system says that there is a network again.
+//!
+//! **`EventSource`** in a browser reconnects by itself when a stream breaks or ends, and sends the last
+//! `id`; but any answer that is not 200, also a 429 or a 503, stops it for good. It can not send a
+//! header, so its token is in the query (`access_token`), where it stays when it has expired: the stream
+//! ends, and the next answer is 401. After `sync.reset` its URL still has the old `cursor`. In these
+//! cases close it, and open another one with a fresh token, from the last cursor that was stored; after
+//! a reset without one.
+//!
 //! # Filling holes
 //!
 //! `GET /v1/conversations/{id}/messages?after_seq=…&before_seq=…` names both ends of a hole and
@@ -97,7 +122,7 @@
 //! | answer | what to do |
 //! |---|---|
 //! | 2xx whose body has `data` | it took place |
-//! | 401 | refresh or log in, and send it again |
+//! | 401 | refresh or log in, see *Connections*, and send it again |
 //! | any other 4xx whose body has `error.code`, but 408, 425 and 429 | it never will: tell the person |
 //! | anything else, and none | send it again, with growing pauses, not before `Retry-After` |
 //!
