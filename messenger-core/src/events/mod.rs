@@ -66,6 +66,11 @@ impl<'a> Events<'a> {
         Self { engine }
     }
 
+    /// Whether events are delivered: what [`LiveSettings::enabled`] was set to.
+    pub fn is_enabled(&self) -> bool {
+        self.engine.live().enabled
+    }
+
     /// Subscribes to every event of every conversation of the actor, present and future.
     ///
     /// What is committed after this resolves is delivered, in the order of its positions, each

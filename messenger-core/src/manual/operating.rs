@@ -53,7 +53,8 @@
 //! that a dispatcher would empty:
 //!
 //! - `REALTIME_DISPATCHER_ENABLED=false` stops the delivery of live messages. Sync has everything,
-//!   and a session that is ended still closes its sockets.
+//!   and a session that is ended still closes its sockets. `resume` is refused then (`INVALID_COMMAND`;
+//!   the welcome's `features` do not list it), and `GET /v1/events` is 404.
 //! - `REALTIME_DISPATCHER_POLL_MS` is how often a server looks for changes of *other* servers. What
 //!   is sent through it is delivered without waiting for that.
 //! - `REALTIME_DISPATCHER_BATCH_SIZE` is how many lines of the change log are read at a time.

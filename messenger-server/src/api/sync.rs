@@ -13,7 +13,9 @@ use messenger_core::conversations::{Marker, Markers};
 use messenger_core::messages::Message as EngineMessage;
 use messenger_core::sync::{Cursor, Gap as EngineGap, Page, Pull, Pulled, Removal};
 use messenger_core::users::User;
-use messenger_core::{ConversationId, MessengerEngine, Position, Seq, UserId};
+use messenger_core::{
+    ConversationId, Error as EngineError, MessengerEngine, Position, Seq, UserId,
+};
 use poem::web::Data;
 use poem_openapi::param::Query;
 use poem_openapi::{Object, OpenApi};
@@ -25,6 +27,7 @@ use crate::api::Tag;
 use crate::api::bearer::Caller;
 use crate::api::conversations::{ConversationSummary, summaries};
 use crate::api::envelope::{Answer, Failure, Fault, failures};
+use crate::api::events::Sockets;
 use crate::api::messages::Message;
 use crate::api::own::SelfChanges;
 use crate::api::users::UserPublic;
@@ -96,6 +99,7 @@ impl Sync {
         &self,
         Caller(actor): Caller,
         engine: Data<&MessengerEngine>,
+        sockets: Data<&Sockets>,
         /// The last `seq` that the client has of each conversation: a JSON object
         /// `{"<conversation_id>": seq}`, or `id:seq,id:seq`. One that is not named counts from 0.
         after_seq_by_conversation: Query<Option<String>>,
@@ -113,7 +117,7 @@ impl Sync {
         /// The newest `shard:as_of` of any other answer since the last sync, from its stamp.
         seen: Query<Option<String>>,
     ) -> Result<Answer<Changes>, ChangesFailure> {
-        if let Some(cursor) = cursor.0 {
+        if let Some(cursor) = cursor_in(cursor.0.as_deref())? {
             let mut pull = pull(limit.0, timeline_limit.0)?;
             let wait = wait
                 .0
@@ -121,8 +125,19 @@ impl Sync {
                 .map_err(|fault| Failure::invalid([fault]))?;
             pull.wait = Duration::from_secs(wait.unsigned_abs());
             pull.seen = seen.0.as_deref().map(seen_in).transpose()?;
-            pull.cursor = Some(Cursor::parse(&cursor)?);
-            let Pulled { page, next, .. } = engine.sync().pull(&actor, &pull).await?;
+            pull.cursor = Some(cursor);
+            let (sync, at_once) = (
+                engine.sync(),
+                Pull {
+                    wait: Duration::ZERO,
+                    ..pull.clone()
+                },
+            );
+            let Pulled { page, next, .. } = tokio::select! {
+                pulled = sync.pull(&actor, &pull) => pulled?,
+                // Whoever waits would hold the stop.
+                () = sockets.closing() => sync.pull(&actor, &at_once).await?,
+            };
             return Ok(Answer(Changes::of(page, &next)));
         }
         let known = after_seq_by_conversation.0.unwrap_or_default();
@@ -185,6 +200,12 @@ pub(super) fn pull(limit: Whole<1, 500>, timeline_limit: Whole<1, 200>) -> Resul
             Err(Failure::invalid(faults))
         }
     }
+}
+
+/// Reads the parameter `cursor`. An empty one is none.
+pub(super) fn cursor_in(text: Option<&str>) -> Result<Option<Cursor>, EngineError> {
+    let text = text.filter(|it| !it.is_empty());
+    text.map(Cursor::parse).transpose()
 }
 
 /// Reads the parameter `seen`.

@@ -210,7 +210,7 @@ on_both_databases!(
             (&alice, &alices[..20]),
             (&alice, forged.as_str()),
             (&alice, "%00"),
-            (&alice, ""),
+            (&alice, "%20"),
             (&alice, "not-a-cursor"),
             (&alice, long.as_str()),
         ] {

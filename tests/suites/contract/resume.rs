@@ -2,7 +2,7 @@
 //! happens, each change once.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ use tests::{
 
 /// Longer than anybody is waited for who does not read.
 const TOO_SLOW: Duration = Duration::from_secs(15);
+/// How long the end of a session may take to be known.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Where somebody is who has just begun.
 async fn begun(person: &Person) -> String {
@@ -383,7 +385,7 @@ on_both_databases!(
         let (alice, bob, conversation) = world.alice_and_bob().await;
         let of_alice = begun(&alice).await;
         let too_long = "x".repeat(3000);
-        for wrong in ["", "nonsense", &of_alice, &of_alice[1..], &too_long] {
+        for wrong in [" ", "nonsense", &of_alice, &of_alice[1..], &too_long] {
             let mut socket = bob.socket().await;
 
             let command = json!({"op": "resume", "cursor": wrong});
@@ -483,6 +485,44 @@ on_both_databases!(
         bob.post("/v1/auth/logout-all", &json!({})).await;
 
         assert_eq!(socket.closed().await.code, Some(1008));
+    }
+
+    async fn a_socket_whose_cursor_was_refused_is_closed_when_its_session_ends(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        // One is refused at once, one by the stream.
+        for wrong in ["!", &begun(&alice).await] {
+            let bob = world.log_in(&bob.username).await;
+            let mut socket = bob.socket().await;
+            let command = json!({"op": "resume", "cursor": wrong});
+            let mut frame = socket.ask(&command).await;
+            if frame["type"] == "ack" {
+                frame = socket.next_json().await;
+            }
+            assert_eq!(frame["type"], "sync.reset", "{wrong}: {frame}");
+            alice.send(&conversation, "not told").await;
+            socket.expect_pong().await;
+
+            bob.post("/v1/auth/logout-all", &json!({})).await;
+            let start = Instant::now();
+
+            let closed = socket.closed().await;
+            assert_eq!(closed.code, Some(1008), "{:?}", closed.frames);
+            assert!(start.elapsed() < SOON, "closed after {:?}", start.elapsed());
+        }
+    }
+
+    async fn an_empty_cursor_is_none(world: World) {
+        let (alice, bob, conversation) = world.alice_and_bob().await;
+        let sent = alice.send(&conversation, "hello").await;
+
+        let changes = bob.get("/v1/sync/changes?cursor=").await.data(200).clone();
+        assert_eq!(changes["messages"], json!([sent]));
+        let mut stream = EventStream::open(&bob.http, "/v1/events?cursor=", None).await;
+        let page = stream.expect("sync.page").await;
+        assert_eq!(page.data["data"]["messages"], json!([sent]));
+        let mut socket = resumed(&bob, "").await;
+        let page = expect(&mut socket, "sync.page").await;
+        assert_eq!(page["data"]["messages"], json!([sent]));
     }
 
     async fn a_stream_of_events_goes_on_from_the_last_event_id(world: World) {

@@ -349,6 +349,19 @@ on_both_databases!(
         assert_eq!(bob.messages(&conversation, "").await.len(), 5);
     }
 
+    // Whoever resumed would wait for ever, and take what it has for everything.
+    #[with(REALTIME_DISPATCHER_ENABLED = "false")]
+    async fn without_the_dispatcher_nobody_goes_on_from_a_cursor(world: World) {
+        let bob = world.register("bob").await;
+        let mut socket = bob.socket().await;
+
+        assert_eq!(socket.welcome["features"], json!([]));
+        let resume = json!({"op": "resume"});
+        socket.refused(&resume, "INVALID_COMMAND").await;
+        bob.get("/v1/events").await.error(404, "not_found");
+        socket.expect_pong().await;
+    }
+
     async fn a_reader_who_does_not_read_slows_nobody_and_is_closed_with_1013(world: World) {
         let [alice, bob, carol] = world.register_all(["alice", "bob", "carol"]).await;
         let (with_bob, with_carol) = (alice.open(&bob).await, alice.open(&carol).await);

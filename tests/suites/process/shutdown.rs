@@ -1,6 +1,6 @@
 //! How the server stops.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::{EventStream, PATIENCE, on_both_databases, soon};
@@ -50,6 +50,30 @@ on_both_databases!(
         assert_eq!(world.server.end().await.code(), Some(0));
         assert!(
             start.elapsed() < PATIENCE,
+            "ended after {:?}",
+            start.elapsed()
+        );
+    }
+
+    // It would wait for 25 seconds, and the stop with it for as long as a stop may take.
+    async fn sigterm_answers_whoever_waits_for_changes(world: World) {
+        let (_, bob, _) = world.alice_and_bob().await;
+        let start = bob.get("/v1/sync/bootstrap").await;
+        let cursor = start.data(200)["next_cursor"].as_str().unwrap().to_owned();
+        let path = format!("/v1/sync/changes?cursor={cursor}&wait=25");
+        let poll = tokio::spawn(async move { bob.get(&path).await });
+        // The rule is about somebody who waits already, and nothing tells that.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+
+        let start = Instant::now();
+        world.server.signal("TERM");
+
+        let page = soon("the answer", poll).await.unwrap();
+        assert_eq!(page.data(200)["messages"], json!([]));
+        assert_eq!(page.data(200)["has_more"], false);
+        assert_eq!(world.server.end().await.code(), Some(0));
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
             "ended after {:?}",
             start.elapsed()
         );

@@ -3,7 +3,7 @@
 
 use messenger_core::conversations::ConversationHead;
 use messenger_core::events::{Event, EventKind};
-use messenger_core::sync::{Cursor, Pull};
+use messenger_core::sync::Pull;
 use messenger_core::{ConversationId, ResyncReason, Timestamp, UserId};
 use poem_openapi::types::{ParseFromJSON, ToJSON};
 use poem_openapi::{Enum, Object, Union};
@@ -128,10 +128,8 @@ impl Resume {
                     .ok_or(Unreadable::Invalid("seen must be 0:as_of, from a stamp"))?,
             ),
         };
-        pull.cursor = match self.cursor.as_deref().map(Cursor::parse).transpose() {
-            Ok(cursor) => cursor,
-            Err(_) => return Err(Unreadable::Reset(ResyncReason::CursorMalformed)),
-        };
+        pull.cursor = sync::cursor_in(self.cursor.as_deref())
+            .map_err(|_| Unreadable::Reset(ResyncReason::CursorMalformed))?;
         Ok(pull)
     }
 }
@@ -169,15 +167,24 @@ impl ErrorCode {
     }
 }
 
+/// What a socket can beside version 1, where events are delivered.
+const FEATURES: &[&str] = &["resume", "typing"];
+
 /// The first frame of every socket.
-pub(super) fn welcome(user_id: Uuid, now: Timestamp, heartbeat_sec: u64) -> String {
+pub(super) fn welcome(
+    user_id: Uuid,
+    now: Timestamp,
+    heartbeat_sec: u64,
+    tells_events: bool,
+) -> String {
+    let features = if tells_events { FEATURES } else { &[] };
     render(&SocketFrame::Welcome(Welcome {
         connection_id: Uuid::now_v7(),
         user_id,
         server_time: now.into(),
         heartbeat_sec,
         protocol_version: 1,
-        features: ["resume", "typing"].map(str::to_owned).to_vec(),
+        features: features.iter().map(|it| (*it).to_owned()).collect(),
     }))
 }
 
@@ -350,7 +357,8 @@ pub(crate) struct Welcome {
     heartbeat_sec: u64,
     /// 1.
     protocol_version: u32,
-    /// What the socket can beside version 1: `resume`, `typing`. The list is open.
+    /// What the socket can beside version 1: `resume`, `typing`; neither on a server that delivers
+    /// no events. The list is open.
     features: Vec<String>,
 }
 

@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use messenger_core::MessengerEngine;
 use messenger_core::events::Event;
-use messenger_core::sync::Cursor;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem::web::websocket::{BoxWebSocketUpgraded, WebSocket};
@@ -47,7 +46,10 @@ use crate::origin::Origins;
 use crate::rate::Rate;
 use crate::settings::Settings;
 
-/// The route of this file.
+/// Why nobody can go on from a cursor where events are not delivered.
+const NO_EVENTS: &str = "this server delivers no events; sync instead";
+
+/// The routes of this file.
 #[derive(Debug)]
 pub(crate) struct Events;
 
@@ -123,9 +125,10 @@ impl Events {
     /// Follow from a cursor
     ///
     /// Sends the same frames as a WebSocket that has resumed, as server-sent events: `event` is the
-    /// frame's `type`, `data` the frame, `id` its cursor. A browser's `EventSource` reconnects by
-    /// itself and goes on from the last `id`. The stream ends when the token does, and when the
-    /// server stops.
+    /// frame's `type`, `data` the frame, `id` its cursor. The stream ends when the token does, and
+    /// when the server stops. A browser's `EventSource` reconnects after a line that broke and goes on
+    /// from the last `id`, but stops for good at any answer but 200, and keeps the token and the
+    /// `cursor` of its URL: when the token has expired, and after `sync.reset`, open another one.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is a parameter of the route"
@@ -151,10 +154,13 @@ impl Events {
         seen: Query<Option<String>>,
     ) -> Result<Lines, FollowFailure> {
         let Sockets(shared) = sockets.0;
+        if !engine.events().is_enabled() {
+            return Err(Failure::new(StatusCode::NOT_FOUND, "not_found", NO_EVENTS).into());
+        }
         let mut pull = sync::pull(limit.0, timeline_limit.0)?;
         pull.seen = seen.0.as_deref().map(sync::seen_in).transpose()?;
         let cursor = last_event_id.0.filter(|id| !id.is_empty()).or(cursor.0);
-        let cursor = cursor.as_deref().map(Cursor::parse).transpose();
+        let cursor = sync::cursor_in(cursor.as_deref());
         let place = Arc::clone(&shared.places).try_acquire_owned();
         let place = place.map_err(|_| Failure::unavailable("there are too many connections"))?;
         let closing = shared.closing.clone();
@@ -173,6 +179,7 @@ impl Events {
 failures! {
     /// How following can fail.
     FollowFailure: CALLER, INPUT;
+    404: "`not_found`: this server delivers no events"
 }
 failures! {
     /// How opening a WebSocket can fail.
@@ -291,6 +298,11 @@ impl Sockets {
             open: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))
+    }
+
+    /// Resolves when the server stops.
+    pub(crate) async fn closing(&self) {
+        self.0.closing.cancelled().await;
     }
 
     /// Closes every socket, each with a close frame, and waits until all are gone.

@@ -2,7 +2,6 @@
 //! anybody else's socket.
 
 use std::collections::HashSet;
-use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,7 +24,7 @@ use crate::api::events::follows::Follows;
 use crate::api::events::frame::{
     self, ErrorCode, Resume, SocketCommand, TypingCommand, TypingState, Unreadable,
 };
-use crate::api::events::{Forms, Shared, SocketLimits, live};
+use crate::api::events::{Forms, NO_EVENTS, Shared, SocketLimits, live};
 use crate::edge::{ANSWER_TIME_MAX, chain};
 use crate::rate::Window;
 
@@ -141,11 +140,27 @@ enum End {
     Failed,
 }
 
+impl End {
+    /// What the end of a subscription is to its socket.
+    fn of(error: &EngineError) -> Self {
+        match error.kind() {
+            _ if matches!(error, EngineError::SubscriptionLost) => Self::Slow,
+            ErrorKind::Unauthenticated => Self::Revoked,
+            ErrorKind::Busy => Self::Stopping,
+            _ => {
+                tracing::error!(error = chain(error), "a subscription failed");
+                Self::Failed
+            }
+        }
+    }
+}
+
 impl Socket {
     async fn live(&mut self) -> Result<std::convert::Infallible, End> {
         let user_id = self.session.actor.user_id().as_uuid();
         let heartbeat_sec = self.limits().heartbeat_sec;
-        self.say(frame::welcome(user_id, now(), heartbeat_sec))
+        let tells_events = self.session.engine.events().is_enabled();
+        self.say(frame::welcome(user_id, now(), heartbeat_sec, tells_events))
             .await?;
 
         let closing = self.session.sockets.closing.child_token();
@@ -226,9 +241,9 @@ impl Socket {
                 None => Ok(()),
             },
             News::Reset(reason) => {
-                self.feed = Feed::Reset;
                 let (line, _) = live::reset(reason);
-                in_time(self.stream.feed(Message::text(line.json))).await
+                in_time(self.stream.feed(Message::text(line.json))).await?;
+                self.reset().await
             }
         }
     }
@@ -279,7 +294,7 @@ impl Socket {
             Some(SocketCommand::Subscribe(chosen)) => {
                 self.subscribe(chosen.conversation_ids, chosen.all).await
             }
-            Some(SocketCommand::Resume(resume)) => Ok(self.resume(resume)),
+            Some(SocketCommand::Resume(resume)) => self.resume(resume).await,
             Some(SocketCommand::Typing(typing)) => self.typing(typing).await,
         }
     }
@@ -298,20 +313,30 @@ impl Socket {
     }
 
     /// Goes on from a cursor in place of what the socket listened to before.
-    fn resume(&mut self, resume: Resume) -> String {
+    async fn resume(&mut self, resume: Resume) -> Result<String, End> {
+        let events = self.session.engine.events();
+        if !events.is_enabled() {
+            return Ok(invalid(NO_EVENTS));
+        }
         let pull = match resume.read() {
             Ok(pull) => pull,
             Err(Unreadable::Reset(reason)) => {
-                self.feed = Feed::Reset;
-                return live::reset(reason).0.json;
+                self.reset().await?;
+                return Ok(live::reset(reason).0.json);
             }
-            Err(Unreadable::Invalid(rule)) => return invalid(rule),
+            Err(Unreadable::Invalid(rule)) => return Ok(invalid(rule)),
         };
-        let engine = &self.session.engine;
-        let updates = engine.events().resume(&self.session.actor, pull);
-        self.feed = Feed::Resumed(updates);
+        self.feed = Feed::Resumed(events.resume(&self.session.actor, pull));
         self.follows = Follows::default();
-        frame::resumed()
+        Ok(frame::resumed())
+    }
+
+    /// Listens to nothing but the end until the client begins again.
+    async fn reset(&mut self) -> Result<(), End> {
+        let events = self.session.engine.events();
+        let events = events.subscribe(&self.session.actor).await;
+        self.feed = Feed::Reset(events.map_err(|error| End::of(&error))?);
+        Ok(())
     }
 
     async fn subscribe(&mut self, ids: Vec<String>, all: bool) -> Result<String, End> {
@@ -405,8 +430,8 @@ enum Feed {
     Subscribed(Subscription),
     /// Everything after a cursor.
     Resumed(Resumed),
-    /// Nothing: the cursor was refused.
-    Reset,
+    /// Only the end: the cursor was refused.
+    Reset(Subscription),
 }
 
 /// What came of listening.
@@ -421,20 +446,17 @@ impl Feed {
         let news = match self {
             Self::Subscribed(events) => events.next().await.map(|it| it.map(News::Event)),
             Self::Resumed(updates) => updates.next().await.map(|it| it.map(News::Update)),
-            Self::Reset => pending().await,
+            Self::Reset(events) => loop {
+                match events.next().await {
+                    Some(Ok(_)) => {}
+                    end => break end.map(|it| it.map(News::Event)),
+                }
+            },
         };
         match news {
             Some(Ok(news)) => Ok(news),
             Some(Err(EngineError::ResyncRequired(reason))) => Ok(News::Reset(reason)),
-            Some(Err(EngineError::SubscriptionLost)) => Err(End::Slow),
-            Some(Err(error)) => Err(match error.kind() {
-                ErrorKind::Unauthenticated => End::Revoked,
-                ErrorKind::Busy => End::Stopping,
-                _ => {
-                    tracing::error!(error = chain(&error), "a subscription failed");
-                    End::Failed
-                }
-            }),
+            Some(Err(error)) => Err(End::of(&error)),
             None => Err(End::Stopping),
         }
     }
