@@ -17,7 +17,10 @@ pub(crate) fn document(openapi: &str, prefix: &str) -> String {
     let mut used = BTreeSet::new();
     for (name, schema) in commands.iter().chain(&frames).chain(&live) {
         collect(schema, schemas, &mut used);
-        let title = &schemas[&schema[SCHEMAS.len()..]]["description"];
+        // A variant is its tag and what it wraps, and has the description of the union.
+        let variant = &schemas[key(schema)];
+        let wrapped = variant["allOf"][1]["$ref"].as_str().unwrap_or(schema);
+        let title = &schemas[key(wrapped)]["description"];
         let message = json!({
             "name": name,
             "summary": title,

@@ -54,6 +54,7 @@ pub(crate) const KNOWN_CODES: &[&str] = &[
     "prefs_full",
     "rate_limited",
     "request_timeout",
+    "resync_required",
     "service_unavailable",
     "session_not_found",
     "storage_full",

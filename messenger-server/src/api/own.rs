@@ -210,11 +210,13 @@ fn person(id: &Path<PathId>) -> Result<UserId, EngineError> {
 failures! {
     /// How keeping something can fail.
     SetPrefFailure: CALLER, BODY, WRITE;
+    404: "`not_found`: the path is no text",
     409: "`prefs_full`, or `client_write_conflict`: the id was used for another write"
 }
 failures! {
     /// How forgetting something can fail.
     DeletePrefFailure: CALLER, INPUT, WRITE;
+    404: "`not_found`: the path is no text",
     409: "`client_write_conflict`: the id was used for another write"
 }
 failures! {
@@ -231,6 +233,7 @@ failures! {
 failures! {
     /// How lifting a block can fail.
     UnblockFailure: CALLER, INPUT, WRITE;
+    404: "`not_found`: the path is no text",
     409: "`client_write_conflict`: the id was used for another write"
 }
 

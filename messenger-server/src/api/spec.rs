@@ -30,6 +30,8 @@ pub(crate) fn finish(document: &str, prefix: &str) -> String {
     schemas["ErrorBody"]["properties"]["code"]["x-extensible-enum"] = json!(KNOWN_CODES);
     schemas["ConversationSummary"]["properties"]["type"]["x-extensible-enum"] =
         json!(["direct", "group"]);
+    // What `MaybeUndefined` takes and does not say.
+    schemas["SettingsRequest"]["properties"]["muted_until"]["nullable"] = json!(true);
     examples::fill(&mut document);
     tidy(&mut document);
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();

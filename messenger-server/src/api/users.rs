@@ -5,6 +5,7 @@
 //! | `GET /users/me` | the caller |
 //! | `PATCH /users/me` | another profile |
 //! | `DELETE /users/me` | the end of the account |
+//! | `POST /users/me/delete` | the same |
 //! | `GET /users/search` | people by a part of their names |
 //! | `POST /users/batch` | people by their ids |
 //! | `POST /users/presence` | which of them are there |
@@ -88,6 +89,20 @@ impl Users {
         engine.auth().confirm(&actor, &password).await?;
         engine.users().delete_me(&actor, erase).await?;
         Ok(Answer(Done::OK))
+    }
+
+    /// Delete my account, by another method
+    ///
+    /// The same as `DELETE /users/me`, for whatever drops the body of a `DELETE`.
+    #[oai(path = "/me/delete", method = "post", operation_id = "deleteMeByPost")]
+    async fn delete_by_post(
+        &self,
+        quota: Quota,
+        caller: Caller,
+        engine: Data<&MessengerEngine>,
+        body: ApiJson<DeleteRequest>,
+    ) -> Result<Answer<Done>, DeleteFailure> {
+        self.delete(quota, caller, engine, body).await
     }
 
     /// Search people

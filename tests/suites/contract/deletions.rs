@@ -62,6 +62,21 @@ on_both_databases!(
         assert!(me.get("deleted_at").is_none());
     }
 
+    // Some HTTP stacks send no body with a DELETE.
+    async fn an_account_ends_by_a_post_as_well(world: World) {
+        let alice = world.register("alice").await;
+        let path = "/v1/users/me/delete";
+
+        let wrong = json!({"password": "another password"});
+        let refused = alice.post(path, &wrong).await;
+        refused.error(401, "invalid_credentials");
+        let body = json!({"password": PASSWORD});
+        let answer = alice.post(path, &body).await;
+        assert_eq!(answer.data(200), &json!({"ok": true}));
+
+        alice.get("/v1/users/me").await.error(401, "invalid_token");
+    }
+
     async fn to_end_an_account_takes_a_caller(world: World) {
         let request = world.http.request(Method::DELETE, "/v1/users/me");
         let answer = world.http.send(request.json(&json!({}))).await;

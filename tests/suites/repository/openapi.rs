@@ -1,6 +1,7 @@
 //! The checked-in documents are what the server generates.
 
 use super::root;
+use super::tidy::error_codes;
 
 #[test]
 fn the_checked_in_document_is_what_the_server_generates() {
@@ -95,4 +96,49 @@ fn every_operation_says_what_a_generator_needs() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), count, "operation ids repeat");
+}
+
+/// Words of the descriptions of failures that are no codes: why one must start again.
+const REASONS: [&str; 4] = [
+    "history_diverged",
+    "cursor_malformed",
+    "cursor_version",
+    "compacted",
+];
+
+#[test]
+fn the_document_lists_every_error_code() {
+    let document: serde_json::Value = serde_json::from_str(&messenger_server::spec()).unwrap();
+    let listed = &document["components"]["schemas"]["ErrorBody"]["properties"]["code"];
+    let listed = listed["x-extensible-enum"].as_array().unwrap();
+    let is_listed = |code: &str| listed.iter().any(|it| it == code);
+    // Subscriptions are not an answer of any route.
+    for code in error_codes() {
+        assert!(is_listed(&code) || code == "subscription_lost", "{code}");
+    }
+    let operations = document["paths"].as_object().unwrap().values();
+    for operation in operations.flat_map(|item| item.as_object().unwrap().values()) {
+        let failures = operation["responses"].as_object().unwrap().iter();
+        for (_, failure) in failures.filter(|(status, _)| status.as_str() >= "400") {
+            let described = failure["description"].as_str().unwrap();
+            for word in described.split('`').skip(1).step_by(2) {
+                let is_code = word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+                let is_known = is_listed(word) || REASONS.contains(&word);
+                assert!(!is_code || is_known, "{word} of {described}");
+            }
+        }
+    }
+}
+
+#[test]
+fn messages_are_described_one_by_one() {
+    let events: serde_json::Value = serde_json::from_str(&messenger_server::asyncapi()).unwrap();
+    let messages = events["components"]["messages"].as_object().unwrap();
+    let ping = &messages["SocketCommand_Ping"]["summary"];
+    assert!(ping.as_str().unwrap().contains("ask whether the server is"));
+    let unions = ["What a stream", "What a socket", "A command of"];
+    for (name, message) in messages {
+        let summary = message["summary"].as_str().unwrap();
+        assert!(!unions.iter().any(|it| summary.starts_with(it)), "{name}");
+    }
 }

@@ -171,14 +171,8 @@ fn only_the_clock_asks_for_the_time_of_day() {
 
 #[test]
 fn no_error_code_stands_twice() {
-    let (_, text) = sources("messenger-core/src")
-        .into_iter()
-        .find(|(path, _)| path == "error.rs")
-        .unwrap();
-    let codes = text.split("pub fn code").nth(1).unwrap();
-    let codes = codes.split("pub fn kind").next().unwrap();
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    for code in codes.split('"').skip(1).step_by(2) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for code in error_codes() {
         assert!(
             code.chars().all(|c| c.is_ascii_lowercase() || c == '_'),
             "{code}"
@@ -190,6 +184,18 @@ fn no_error_code_stands_twice() {
         seen.values().all(|count| *count == 1),
         "a code stands twice: {seen:?}"
     );
+}
+
+/// The codes of the engine's errors.
+pub(crate) fn error_codes() -> Vec<String> {
+    let (_, text) = sources("messenger-core/src")
+        .into_iter()
+        .find(|(path, _)| path == "error.rs")
+        .unwrap();
+    let codes = text.split("pub fn code").nth(1).unwrap();
+    let codes = codes.split("pub fn kind").next().unwrap();
+    let codes = codes.split('"').skip(1).step_by(2);
+    codes.map(str::to_owned).collect()
 }
 
 #[test]
