@@ -23,6 +23,7 @@ use crate::api::body::ApiJson;
 use crate::api::conversations::{ConversationSummary, MemberPublic, named};
 use crate::api::envelope::{Answer, Created, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
+use crate::api::users::{hundred, page};
 use crate::api::wire::{PathId, Whole};
 
 /// The routes of this file.
@@ -91,21 +92,7 @@ impl Groups {
         #[oai(default = "hundred")]
         limit: Query<Whole<1, 500>>,
     ) -> Result<Answer<MemberPage>, MembersFailure> {
-        let limit = limit.0.within("limit");
-        let after = match &after.0 {
-            None => Ok(None),
-            Some(id) => match id.read() {
-                Some(id) => Ok(Some(id)),
-                None => Err(Fault::new("query", "after", "must be a UUID")),
-            },
-        };
-        let (limit, after) = match (limit, after) {
-            (Ok(limit), Ok(after)) => (u32::try_from(limit).unwrap_or(u32::MAX), after),
-            (limit, after) => {
-                let faults = [limit.err(), after.err()].into_iter().flatten();
-                return Err(Failure::invalid(faults).into());
-            }
-        };
+        let (after, limit) = page(after.0.as_ref(), limit.0)?;
         let conversations = engine.conversations();
         let conversation = named(&conversation_id)?;
         let membership = conversations.membership(&actor, conversation).await?;
@@ -230,10 +217,6 @@ fn people(ids: &[String]) -> Result<Vec<UserId>, EngineError> {
 
 fn member(id: &Path<PathId>) -> Result<UserId, EngineError> {
     id.0.read().ok_or(EngineError::MemberNotFound)
-}
-
-fn hundred() -> Whole<1, 500> {
-    Whole(Some(100))
 }
 
 failures! {

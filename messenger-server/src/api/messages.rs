@@ -16,9 +16,7 @@ use messenger_core::messages::{
     Messages as EngineMessages, Metadata, NewMessage, Reacted, Reaction as EngineReaction,
     Reactions, Stamped,
 };
-use messenger_core::{
-    ConversationId, Error as EngineError, Invalid, MessageId, MessengerEngine, Seq, UserId,
-};
+use messenger_core::{Error as EngineError, Invalid, MessageId, MessengerEngine, Seq, UserId};
 use poem::web::Data;
 use poem::{IntoResponse, Response};
 use poem_openapi::param::{Path, Query};
@@ -32,6 +30,7 @@ use uuid::Uuid;
 use crate::api::Tag;
 use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
+use crate::api::conversations::named;
 use crate::api::envelope::{Answer, Created, Envelope, Failure, Fault, failures, success};
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::wire::{AnyObject, Nullable, PathId, Stamp, Text, Time, Whole};
@@ -87,7 +86,7 @@ impl Messages {
                 return Err(Failure::invalid(faults.into_iter().flatten()).into());
             }
         };
-        let conversation = conversation(&conversation_id)?;
+        let conversation = named(&conversation_id)?;
         let conversations = engine.conversations();
         let membership = conversations.membership(&actor, conversation).await?;
         let messages = engine.messages();
@@ -113,7 +112,7 @@ impl Messages {
         conversation_id: Path<PathId>,
         body: ApiJson<SendRequest>,
     ) -> Result<Sent, SendFailure> {
-        let conversation = conversation(&conversation_id)?;
+        let conversation = named(&conversation_id)?;
         let message = body.0.read(&engine).map_err(|broken| {
             let faults = broken.iter().map(|rule| Fault::of("body", rule));
             Failure::invalid(faults)
@@ -147,7 +146,7 @@ impl Messages {
         /// The message.
         message_id: Path<PathId>,
     ) -> Result<Answer<StampedMessage>, ReadFailure> {
-        let conversation = conversation(&conversation_id)?;
+        let conversation = named(&conversation_id)?;
         let conversations = engine.conversations();
         let membership = conversations.membership(&actor, conversation).await?;
         let messages = engine.messages();
@@ -172,13 +171,12 @@ impl Messages {
         conversation_id: Path<PathId>,
         /// The message.
         message_id: Path<PathId>,
-        /// An id that the client makes, once for each change, to ask for it again safely: the
-        /// repetition changes nothing and returns the message as it is by then.
+        /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
         body: ApiJson<EditRequest>,
     ) -> Result<Answer<StampedMessage>, EditFailure> {
-        let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
+        let (conversation, message) = (named(&conversation_id)?, message(&message_id)?);
         let content = MessageBody::parse(body.0.content, engine.limits())?;
         let messages = messages(&engine, once);
         let edited = messages
@@ -204,12 +202,11 @@ impl Messages {
         conversation_id: Path<PathId>,
         /// The message.
         message_id: Path<PathId>,
-        /// An id that the client makes, once for each change, to ask for it again safely: the
-        /// repetition changes nothing and returns the message as it is by then.
+        /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
     ) -> Result<Answer<StampedMessage>, DeleteFailure> {
-        let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
+        let (conversation, message) = (named(&conversation_id)?, message(&message_id)?);
         let messages = messages(&engine, once);
         let deleted = messages.delete(&actor, conversation, message).await?;
         Ok(Answer(deleted.into()))
@@ -248,7 +245,7 @@ impl Messages {
                 return Err(Failure::invalid(faults.into_iter().flatten()).into());
             }
         };
-        let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
+        let (conversation, message) = (named(&conversation_id)?, message(&message_id)?);
         let conversations = engine.conversations();
         let membership = conversations.membership(&actor, conversation).await?;
         let after = after.as_ref().map(|(user, emoji)| (*user, emoji));
@@ -282,12 +279,11 @@ impl Messages {
         message_id: Path<PathId>,
         /// An emoji or a short word, percent-encoded: at most 64 bytes, without white space.
         emoji: Path<Text<64>>,
-        /// An id that the client makes, once for each change, to ask for it again safely: the
-        /// repetition changes nothing and returns the message as it is by then.
+        /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
     ) -> Result<Answer<StampedMessage>, ReactFailure> {
-        let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
+        let (conversation, message) = (named(&conversation_id)?, message(&message_id)?);
         let emoji = reaction(&emoji, &engine)?;
         let messages = messages(&engine, once);
         let reacted = messages.react(&actor, conversation, message, emoji).await;
@@ -314,12 +310,11 @@ impl Messages {
         message_id: Path<PathId>,
         /// An emoji or a short word, percent-encoded: at most 64 bytes, without white space.
         emoji: Path<Text<64>>,
-        /// An id that the client makes, once for each change, to ask for it again safely: the
-        /// repetition changes nothing and returns the message as it is by then.
+        /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
     ) -> Result<Answer<StampedMessage>, ReactFailure> {
-        let (conversation, message) = (conversation(&conversation_id)?, message(&message_id)?);
+        let (conversation, message) = (named(&conversation_id)?, message(&message_id)?);
         let emoji = reaction(&emoji, &engine)?;
         let messages = messages(&engine, once);
         let left = messages
@@ -327,10 +322,6 @@ impl Messages {
             .await?;
         Ok(Answer(left.into()))
     }
-}
-
-fn conversation(id: &Path<PathId>) -> Result<ConversationId, EngineError> {
-    id.0.read().ok_or(EngineError::ConversationNotFound)
 }
 
 fn message(id: &Path<PathId>) -> Result<MessageId, EngineError> {

@@ -9,7 +9,7 @@
 //! | `/v1/conversations/groups`, `/v1/conversations/{conversation_id}/members` | `groups.rs` |
 //! | `/v1/conversations/{conversation_id}/messages` | `messages.rs` |
 //! | `/v1/sync` | `sync.rs` |
-//! | `/v1/ws` | `events/` |
+//! | `/v1/ws`, `/v1/events` | `events/` |
 //! | `/health` | `health.rs` |
 //! | `/docs`, `/openapi.json` | here |
 //!

@@ -36,7 +36,7 @@ use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::envelope::{Answer, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
-use crate::api::users::UserPublic;
+use crate::api::users::{UserPublic, hundred, page};
 use crate::api::wire::{PathId, Text, Whole};
 
 /// The routes of this file.
@@ -132,20 +132,7 @@ impl Own {
         #[oai(default = "hundred")]
         limit: Query<Whole<1, 500>>,
     ) -> Result<Answer<BlockedPage>, BlocksFailure> {
-        let after = match &after.0 {
-            None => Ok(None),
-            Some(id) => match id.read() {
-                Some(id) => Ok(Some(id)),
-                None => Err(Fault::new("query", "after", "must be a UUID")),
-            },
-        };
-        let (limit, after) = match (limit.0.within("limit"), after) {
-            (Ok(limit), Ok(after)) => (u32::try_from(limit).unwrap_or(u32::MAX), after),
-            (limit, after) => {
-                let faults = [limit.err(), after.err()].into_iter().flatten();
-                return Err(Failure::invalid(faults).into());
-            }
-        };
+        let (after, limit) = page(after.0.as_ref(), limit.0)?;
         let blocked = engine.users().blocked(&actor, after, limit).await?;
         let blocks = blocked.iter().map(BlockedPublic::from).collect();
         Ok(Answer(BlockedPage { blocks }))
@@ -192,10 +179,6 @@ impl Own {
         }
         Ok(Answer(Done::OK))
     }
-}
-
-fn hundred() -> Whole<1, 500> {
-    Whole(Some(100))
 }
 
 fn pref_key(key: &Path<Text<64>>) -> Result<PrefKey, Failure> {

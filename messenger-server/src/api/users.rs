@@ -28,7 +28,7 @@ use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::envelope::{Answer, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
-use crate::api::wire::{Nullable, Text, Time, Whole};
+use crate::api::wire::{Nullable, PathId, Text, Time, Whole};
 
 /// The routes of this file.
 #[derive(Debug)]
@@ -176,6 +176,26 @@ impl Users {
 
 fn twenty() -> Whole<1, 50> {
     Whole(Some(20))
+}
+
+pub(super) fn hundred() -> Whole<1, 500> {
+    Whole(Some(100))
+}
+
+/// Reads which page of people is meant: after whom, and how many at most.
+pub(super) fn page(
+    after: Option<&PathId>,
+    limit: Whole<1, 500>,
+) -> Result<(Option<UserId>, u32), Failure> {
+    let wrong = || Fault::new("query", "after", "must be a UUID");
+    let after = after.map(|id| id.read().ok_or_else(wrong)).transpose();
+    match (after, limit.within("limit")) {
+        (Ok(after), Ok(limit)) => Ok((after, u32::try_from(limit).unwrap_or(u32::MAX))),
+        (after, limit) => {
+            let faults = [limit.err(), after.err()].into_iter().flatten();
+            Err(Failure::invalid(faults))
+        }
+    }
 }
 
 failures! {

@@ -72,8 +72,9 @@ impl Events {
     /// `message.created` and `conversation.updated`, in the order of `seq` within a conversation.
     /// A conversation that somebody opens with the caller, or a group to which somebody adds the
     /// caller, while the socket is open is subscribed to by itself, and announced by a
-    /// `conversation.updated` with `seq` 0. Of a group that the caller leaves nothing follows. Events may come
-    /// twice, and what happened while no socket was open is fetched by `/sync/changes`.
+    /// `conversation.updated` with `seq` 0. Of a group that the caller leaves nothing follows. On one socket each
+    /// event comes once; on another socket it comes again, with the same `event_id`. What happened
+    /// while no socket was open is fetched by `/sync/changes`.
     ///
     /// After a `resume` (with `seen`, `limit` and `timeline_limit` as in `/sync/changes`, if wanted;
     /// without a cursor from the beginning) the socket brings everything, each change once, in the
