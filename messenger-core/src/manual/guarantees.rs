@@ -22,7 +22,7 @@
 //! | A write under a client's id takes place once, and something else under the same id is refused | a message that was sent answers with the first one instead | `engine/message_changes.rs`, `engine/groups.rs` |
 //! | Nobody sees a message of a group from before they may, or after they left | also in pages, history and events, read however late | `engine/groups.rs`, `engine/pull.rs`, `engine/late_looks.rs` |
 //! | The number of unread messages is exact | | `engine/groups.rs` |
-//! | Events arrive in order, each once, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
+//! | Events arrive in order, each once on a subscription, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
 //! | A slow reader of events costs nobody else anything; heavy reading does not hold up live events | | `engine/live.rs`, `write/writer.rs` |
 //! | A session that has ended works nowhere: not on its own node at once, not on others after a look at the change log | the look is every 200 ms | `engine/live.rs`, `engine/several_processes.rs` |
 //! | Whoever does not belong to a conversation can not tell that it exists | | `engine/hosts.rs` |
