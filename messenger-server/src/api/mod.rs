@@ -101,7 +101,8 @@ pub(crate) fn routes(settings: &Settings) -> Route {
     let page = OnceLock::new();
     let docs = {
         let document = document.clone();
-        move || page.get_or_init(|| reference(&document)).clone()
+        let name = settings.app_name.clone();
+        move || page.get_or_init(|| reference(&name, &document)).clone()
     };
     let document = Bytes::from(document);
     Route::new()
@@ -149,10 +150,13 @@ pub(crate) fn methods(settings: &Settings) -> Vec<Methods> {
 }
 
 /// Renders the API reference with the document in it.
-fn reference(document: &str) -> Bytes {
+fn reference(name: &str, document: &str) -> Bytes {
     let empty = OpenApiService::new((), "", "");
     // The page is made for the document as poem-openapi writes it; ours takes its place.
     let page = empty.scalar_html().replace(&empty.spec(), document);
+    let name = name.replace('&', "&amp;").replace('<', "&lt;");
+    let title = format!("<title>{name}</title>");
+    let page = page.replacen("<title>Scalar</title>", &title, 1);
     Bytes::from(page)
 }
 
@@ -203,6 +207,14 @@ mod tests {
         assert_eq!(text, document("Messenger", "/v1"));
         assert!(text.contains("\"/v1/conversations/{conversation_id}/messages\""));
         assert!(text.contains("\"/health\"") && text.ends_with("}\n"));
+    }
+
+    #[test]
+    fn the_page_has_the_name_of_the_app() {
+        let page = reference("Cats & Dogs", "{}");
+
+        let page = String::from_utf8_lossy(&page);
+        assert!(page.contains("<title>Cats &amp; Dogs</title>"));
     }
 
     #[test]

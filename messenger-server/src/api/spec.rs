@@ -5,6 +5,18 @@ use serde_json::{Map, Value, json};
 use crate::api::envelope::KNOWN_CODES;
 use crate::api::examples;
 
+/// Ids in requests that are read as text, since what is no id names nothing, which is no fault of
+/// the request.
+const IDS: [(&str, &str); 7] = [
+    ("DirectRequest", "other_user_id"),
+    ("GroupRequest", "member_ids"),
+    ("MembersRequest", "member_ids"),
+    ("Subscribe", "conversation_ids"),
+    ("TypingCommand", "conversation_id"),
+    ("Unsubscribe", "conversation_ids"),
+    ("UserIds", "ids"),
+];
+
 /// Finishes the document that poem-openapi made: puts the prefix on the paths, names the licence,
 /// says which operations need no token, which lists are open and that unsigned is not negative;
 /// and sorts, so that the same routes always give the same bytes. Ends in a line break.
@@ -32,6 +44,13 @@ pub(crate) fn finish(document: &str, prefix: &str) -> String {
         json!(["direct", "group"]);
     // What `MaybeUndefined` takes and does not say.
     schemas["SettingsRequest"]["properties"]["muted_until"]["nullable"] = json!(true);
+    for (schema, field) in IDS {
+        let id = &mut schemas[schema]["properties"][field];
+        match id.get_mut("items") {
+            Some(item) => item["format"] = json!("uuid"),
+            None => id["format"] = json!("uuid"),
+        }
+    }
     examples::fill(&mut document);
     tidy(&mut document);
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();

@@ -57,7 +57,8 @@ pub(crate) struct Events;
 impl Events {
     /// Open a WebSocket
     ///
-    /// Delivers events as they happen. The server speaks first: `connection.welcome`. Then the
+    /// Delivers events as they happen. This is not for generated clients: take a WebSocket library,
+    /// and `asyncapi.json` for what is said. The server speaks first: `connection.welcome`. Then the
     /// client says what it wants, one JSON object a text frame, at most 30 in 10 seconds:
     ///
     /// - `{"op":"subscribe","conversation_ids":[…]}` or `{"op":"subscribe","all":true}`, which
@@ -127,9 +128,9 @@ impl Events {
     ///
     /// Sends the same frames as a WebSocket that has resumed, as server-sent events: `event` is the
     /// frame's `type`, `data` the frame, `id` its cursor. The stream ends when the token does, and
-    /// when the server stops. A browser's `EventSource` reconnects after a line that broke and goes on
-    /// from the last `id`, but stops for good at any answer but 200, and keeps the token and the
-    /// `cursor` of its URL: when the token has expired, and after `sync.reset`, open another one.
+    /// when the server stops. A browser's `EventSource` reconnects when the stream breaks or ends and goes
+    /// on from the last `id`, but stops for good at any answer that is not 200, and keeps the token
+    /// and the `cursor` of its URL: when the token expires, and after `sync.reset`, open another one.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is a parameter of the route"
