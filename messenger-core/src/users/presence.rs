@@ -49,12 +49,12 @@ impl Users<'_> {
     /// ([`Update::Presence`](crate::events::Update::Presence)), a few seconds later and all at once;
     /// whoever comes back within that time has not been away. It takes no position, and only this
     /// engine knows of it: other nodes on the same database do not. When somebody was last seen is
-    /// kept in the database, to within a few seconds, unless they do not show it; if the program stops, whoever was there then
-    /// looks as if they had left before they came.
+    /// kept in the database, to within a few seconds, unless they do not show it; if the program
+    /// stops, whoever was there then looks as if they had left before they came.
     ///
     /// People are left out with whom the actor shares no small conversation, who have blocked the
     /// actor or whom the actor has blocked, whose accounts are deleted, and who keep `false` under
-    /// [`PrefKey::presence`].
+    /// [`PrefKey::presence`](crate::users::PrefKey::presence).
     ///
     /// # Errors
     ///
