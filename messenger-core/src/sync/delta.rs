@@ -199,7 +199,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             for candidate in some {
                 let id = candidate.own.conversation_id;
                 let news = news.remove(&id).unwrap_or_default();
-                if !self.fits(&news) {
+                if !self.fits(candidate, &news) {
                     return Ok(Room::Full);
                 }
                 self.run.first.push(id);
@@ -292,7 +292,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             return self.put(id, news.rows);
         }
         if is_initial {
-            if !self.fits(&news) {
+            if !self.fits(candidate, &news) {
                 return Room::Full;
             }
             self.visit(candidate.clone(), true, news);
@@ -311,9 +311,16 @@ impl<C: ConnectionTrait> Builder<'_, C> {
     }
 
     /// Whether a whole conversation fits on the page; on an empty page everything does.
-    fn fits(&self, news: &News) -> bool {
-        let bytes: usize = news.rows.iter().map(size).sum();
+    fn fits(&self, candidate: &Candidate, news: &News) -> bool {
+        let bytes = self.bytes_beside(candidate) + news.rows.iter().map(size).sum::<usize>();
         self.is_empty || (news.rows.len() < self.rows && bytes <= self.bytes)
+    }
+
+    /// What a conversation brings beside its messages: its members and markers, in bytes.
+    fn bytes_beside(&self, candidate: &Candidate) -> usize {
+        let listed = candidate.lists_members(self.from, self.limits);
+        let marked = candidate.marked(self.from, self.limits);
+        CONVERSATION_BYTES + listed * USER_BYTES + marked * MARKER_BYTES
     }
 
     fn is_initial(&self, candidate: &Candidate) -> bool {
@@ -341,9 +348,7 @@ impl<C: ConnectionTrait> Builder<'_, C> {
                 as_of: Position::ZERO,
             });
         }
-        let listed = candidate.lists_members(self.from, self.limits);
-        let marked = candidate.marked(self.from, self.limits);
-        let bytes = CONVERSATION_BYTES + listed * USER_BYTES + marked * MARKER_BYTES;
+        let bytes = self.bytes_beside(&candidate);
         self.rows = self.rows.saturating_sub(1 + news.rows.len());
         self.bytes = self.bytes.saturating_sub(bytes);
         for row in &news.rows {

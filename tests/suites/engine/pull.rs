@@ -263,6 +263,38 @@ on_both_databases!(
         assert!(most * 150 <= 2 * 20_000, "{most} markers on one page");
     }
 
+    // They have no messages, but members and markers.
+    async fn conversations_without_messages_count_towards_the_bytes_of_a_page(world: World) {
+        let mut limits = Limits::default();
+        limits.page_bytes_max = 30_000;
+        let engine = world.place.builder().limits(limits).open().await.unwrap();
+        let mut people = Vec::new();
+        for n in 0..25 {
+            people.push(Person::join(&engine, &format!("person-{n}")).await);
+        }
+        let others: Vec<&Person> = people[1..].iter().collect();
+        for _ in 0..40 {
+            people[0].create_group(&others).await;
+        }
+
+        let (mut pull, mut seen) = (Pull::default(), Vec::new());
+        loop {
+            let pulled = engine.sync().pull(&people[0].actor, &pull).await.unwrap();
+            let groups = pulled.page.conversations.iter();
+            let groups: Vec<_> = groups.map(|it| it.conversation.id).collect();
+            // One has about 14,500 bytes.
+            assert!(groups.len() <= 2, "{} on one page", groups.len());
+            seen.extend(groups);
+            pull.cursor = Some(pulled.next);
+            if !pulled.page.has_more {
+                break;
+            }
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 40);
+    }
+
     async fn a_first_sync_is_right_whatever_happens_between_its_pages(world: World) {
         let (alice, bob) = (world.person("alice").await, world.person("bob").await);
         let mut groups = Vec::new();
