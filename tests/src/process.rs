@@ -151,6 +151,19 @@ impl Server {
         self.log.lock().expect("nobody panics with the log").clone()
     }
 
+    /// The most memory that it has had, in MiB.
+    pub fn memory_peak_mib(&self) -> u64 {
+        let id = {
+            let child = self.child.lock().expect("nobody panics with the child");
+            child.id()
+        };
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"));
+        let status = status.expect("Linux tells how a process is");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("the peak is a number") / 1_024
+    }
+
     /// Kills it at once (SIGKILL) and waits until it is gone.
     pub fn kill(&self) {
         let mut child = self.child.lock().expect("nobody panics with the child");

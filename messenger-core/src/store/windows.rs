@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, Sta
 use uuid::Uuid;
 
 use super::entity::message;
-use super::filled;
+use super::{filled, statement};
 use crate::error::Result;
 
 /// Stretches in one statement.
@@ -29,7 +29,32 @@ pub(crate) async fn rows(
     let mut found = Vec::new();
     let columns = columns();
     for some in windows.chunks(WINDOWS_PER_STATEMENT) {
-        let statement = within(db, &columns, some, "ORDER BY m.conversation_id, m.seq");
+        let statement = within(db, &columns, some, "ORDER BY m.conversation_id, m.seq", []);
+        let rows = message::Entity::find().from_raw_sql(statement);
+        found.append(&mut rows.all(db).await?);
+    }
+    Ok(found)
+}
+
+/// Those messages of several stretches that were sent after a position, in the order of the
+/// stretches and ascending within each, up to `limit`.
+pub(crate) async fn sent_after(
+    db: &impl ConnectionTrait,
+    windows: &[Window],
+    position: i64,
+    limit: usize,
+) -> Result<Vec<message::Model>> {
+    let mut found = Vec::new();
+    let columns = columns();
+    for some in windows.chunks(WINDOWS_PER_STATEMENT) {
+        let rest = match db.get_database_backend() {
+            DbBackend::Postgres => "AND m.created_pos > ? ORDER BY w.column4, m.seq LIMIT ?",
+            // A cross join goes through the stretches in their order, along an index. Asked for the
+            // order, SQLite would read all of them before it leaves out what is too much.
+            _ => "AND m.created_pos > ? LIMIT ?",
+        };
+        let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
+        let statement = within(db, &columns, some, rest, [position.into(), left.into()]);
         let rows = message::Entity::find().from_raw_sql(statement);
         found.append(&mut rows.all(db).await?);
     }
@@ -48,6 +73,7 @@ pub(crate) async fn deleted(
             "m.conversation_id, count(*)",
             some,
             "AND m.deleted_at IS NOT NULL GROUP BY m.conversation_id",
+            [],
         );
         for row in db.query_all_raw(statement).await? {
             found.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
@@ -56,44 +82,41 @@ pub(crate) async fn deleted(
     Ok(found)
 }
 
-/// A statement over the messages of several stretches.
-fn within(
+/// A statement over the messages of several stretches, `w.column4` being the place of one.
+fn within<const N: usize>(
     db: &impl ConnectionTrait,
     columns: &str,
     windows: &[Window],
     rest: &'static str,
+    more: [Value; N],
 ) -> Statement {
-    let backend = db.get_database_backend();
     let nothing = |window: &Window| Window {
         first: 1,
         last: 0,
         ..*window
     };
     let windows = filled(windows.iter().copied(), nothing);
-    let mut places = Vec::with_capacity(windows.len());
-    let mut values: Vec<Value> = Vec::with_capacity(3 * windows.len());
-    for (i, window) in windows.iter().enumerate() {
-        places.push(match backend {
-            DbBackend::Postgres => format!(
-                "(${}::uuid, ${}::bigint, ${}::bigint)",
-                3 * i + 1,
-                3 * i + 2,
-                3 * i + 3
-            ),
-            _ => "(?, ?, ?)".to_owned(),
-        });
-        values.extend([
-            window.conversation.into(),
-            window.first.into(),
-            window.last.into(),
-        ]);
-    }
+    // PostgreSQL takes the types of the columns from the first row.
+    let first = match db.get_database_backend() {
+        DbBackend::Postgres => "(?::uuid, ?::bigint, ?::bigint, ?::bigint)",
+        _ => "(?, ?, ?, ?)",
+    };
+    let places = [first].into_iter();
+    let places = places.chain(vec!["(?, ?, ?, ?)"; windows.len().saturating_sub(1)]);
     let sql = format!(
         "SELECT {columns} FROM (VALUES {}) AS w CROSS JOIN messages AS m \
          WHERE m.conversation_id = w.column1 AND m.seq >= w.column2 AND m.seq <= w.column3 {rest}",
-        places.join(", ")
+        places.collect::<Vec<_>>().join(", ")
     );
-    Statement::from_sql_and_values(backend, sql, values)
+    let values = (0_i64..).zip(&windows).flat_map(|(place, window)| {
+        [
+            Value::from(window.conversation),
+            window.first.into(),
+            window.last.into(),
+            place.into(),
+        ]
+    });
+    statement(db, &sql, values.chain(more))
 }
 
 /// The columns of a message, of a table called `m`.

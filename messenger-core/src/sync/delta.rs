@@ -32,6 +32,8 @@ const AT_ONCE_MAX: usize = 64;
 const FOUND_MAX: usize = 128;
 /// Messages of a conversation that are looked at first, to see how many of them are new.
 const PEEK: i64 = 4;
+/// Pages whose bytes are looked up at once, if every message is as long as it may be.
+const PAGES_AT_ONCE: usize = 3;
 
 /// What a row adds to an answer beside its text, in bytes, roughly.
 const MESSAGE_BYTES: usize = 400;
@@ -194,15 +196,13 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         let all = newest.len() < FIRST_MAX;
         let mut rest = newest.as_slice();
         while !rest.is_empty() {
-            let some = self.first_of(&mut rest);
-            let mut news = self.news(some).await?;
-            for candidate in some {
-                let id = candidate.own.conversation_id;
-                let news = news.remove(&id).unwrap_or_default();
+            let news = self.news(self.first_of(rest)).await?;
+            rest = &rest[news.len()..];
+            for (candidate, news) in news {
                 if !self.fits(candidate, &news) {
                     return Ok(Room::Full);
                 }
-                self.run.first.push(id);
+                self.run.first.push(candidate.own.conversation_id);
                 self.visit(candidate.clone(), true, news);
             }
         }
@@ -232,15 +232,13 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             let all = found.len() < limit;
             let mut rest = found.as_slice();
             while !rest.is_empty() {
-                let some = self.first_of(&mut rest);
-                let mut news = self.news(some).await?;
-                for candidate in some {
-                    let id = candidate.own.conversation_id;
-                    let news = news.remove(&id).unwrap_or_default();
+                let news = self.news(self.first_of(rest)).await?;
+                rest = &rest[news.len()..];
+                for (candidate, news) in news {
                     if self.conversation(candidate, news) == Room::Full {
                         return Ok(Room::Full);
                     }
-                    self.run.key = id;
+                    self.run.key = candidate.own.conversation_id;
                     self.run.sub = 0;
                 }
             }
@@ -252,17 +250,53 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         }
     }
 
-    /// Takes as many conversations as may fit on the page, by how large those on it are: what is
-    /// looked up and does not fit is looked up again for the next page.
-    fn first_of<'b>(&self, rest: &mut &'b [Candidate]) -> &'b [Candidate] {
-        let (done, used) = (self.visited.len(), self.rows_max - self.rows);
-        let fit = match done {
+    /// As many conversations as may fit on the page, by how large those on it are, and one at
+    /// least: what is looked up and does not fit is looked up again for the next page.
+    fn first_of<'b>(&self, rest: &'b [Candidate]) -> &'b [Candidate] {
+        let done = self.visited.len();
+        let (rows, bytes) = self.used();
+        let like_those = match done {
             0 => AT_ONCE,
-            _ => (self.rows * done / used.max(1)).clamp(1, AT_ONCE_MAX),
+            _ => Ord::min(
+                self.rows.saturating_mul(done) / rows.max(1),
+                self.bytes.saturating_mul(done) / bytes.max(1),
+            ),
         };
-        let (first, others) = rest.split_at(fit.min(rest.len()));
-        *rest = others;
-        first
+        let (mut first, mut room) = (0, self.at_once());
+        for candidate in rest.iter().take(like_those.min(AT_ONCE_MAX)) {
+            if room == 0 {
+                break;
+            }
+            first += 1;
+            // Of what begins it is known how many messages there are to look up.
+            if self.is_initial(candidate) {
+                let all = candidate.last_seq - candidate.own.visible_from_seq + 1;
+                let all = all.clamp(0, self.run.timeline.into());
+                room = room.saturating_sub(usize::try_from(all).unwrap_or(0));
+            }
+        }
+        &rest[..first.max(1)]
+    }
+
+    /// Messages that are looked up at once: as many as the page has room for, if they are like what
+    /// is on it, and no more than few pages have, if all are as long as they may be.
+    fn at_once(&self) -> usize {
+        let limits = self.limits;
+        let text = limits.message_chars_max.saturating_mul(4);
+        let longest = text.saturating_add(limits.metadata_bytes_max);
+        let longest = longest.saturating_add(MESSAGE_BYTES);
+        let few = limits.page_bytes_max.saturating_mul(PAGES_AT_ONCE) / longest;
+        let like_those = match self.used() {
+            (0, _) | (_, 0) => usize::MAX,
+            (rows, bytes) => self.bytes.saturating_mul(rows) / bytes,
+        };
+        self.rows.min(few).min(like_those)
+    }
+
+    /// Rows and bytes that are on the page.
+    fn used(&self) -> (usize, usize) {
+        let bytes = self.limits.page_bytes_max - self.bytes;
+        (self.rows_max - self.rows, bytes)
     }
 
     fn conversation(&mut self, candidate: &Candidate, news: News) -> Room {
@@ -380,8 +414,10 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         Room::Left
     }
 
-    /// What is to be said of the messages of some conversations.
-    async fn news(&self, candidates: &[Candidate]) -> Result<HashMap<Uuid, News>> {
+    /// What is to be said of the messages of some conversations: of those in the beginning that can
+    /// be looked up at once, one at least.
+    async fn news<'b>(&self, candidates: &'b [Candidate]) -> Result<Vec<(&'b Candidate, News)>> {
+        let mut candidates = candidates;
         let timeline = i64::from(self.run.timeline);
         let mut found: HashMap<Uuid, News> = HashMap::new();
         let mut whole = Vec::new();
@@ -425,14 +461,29 @@ impl<C: ConnectionTrait> Builder<'_, C> {
         let peek = changed
             .iter()
             .map(|(it, top)| window(it, *top, top - PEEK + 1));
-        let mut newest = self.new_rows(peek.collect()).await?;
+        let peek: Vec<Window> = peek.collect();
+        let peeked = windows::sent_after(self.db, &peek, self.from, usize::MAX).await?;
+        let mut newest = by_conversation(peeked);
         let more = changed.iter().filter(|(it, top)| {
             let rows = newest.get(&it.own.conversation_id).map_or(0, Vec::len);
             // All that were looked at are new, so there may be more of them.
             rows == usize::try_from(PEEK).unwrap_or(0) && timeline >= PEEK && *top > PEEK
         });
         let more = more.map(|(it, top)| window(it, *top, top - timeline));
-        newest.extend(self.new_rows(more.collect()).await?);
+        let more: Vec<Window> = more.collect();
+        // No conversation has as many: the first one is whole.
+        let limit = self.at_once() + usize::try_from(timeline).unwrap_or(0) + 2;
+        let rows = windows::sent_after(self.db, &more, self.from, limit).await?;
+        if rows.len() == limit
+            && let Some(cut) = rows.last().map(|row| row.conversation_id)
+        {
+            let is_whole = |candidate: &Candidate| candidate.own.conversation_id != cut;
+            let whole = candidates.iter().take_while(|it| is_whole(it)).count();
+            candidates = &candidates[..whole];
+            let whole = changed.iter().take_while(|(it, _)| is_whole(it)).count();
+            changed.truncate(whole);
+        }
+        newest.extend(by_conversation(rows));
 
         let mut edits = Vec::new();
         for (candidate, top) in &changed {
@@ -471,7 +522,11 @@ impl<C: ConnectionTrait> Builder<'_, C> {
                 news.rows.sort_by_key(|row| row.changed_pos);
             }
         }
-        Ok(found)
+        let news = candidates.iter().map(|candidate| {
+            let news = found.remove(&candidate.own.conversation_id);
+            (candidate, news.unwrap_or_default())
+        });
+        Ok(news.collect())
     }
 
     /// The change up to which a conversation's messages are done.
@@ -519,21 +574,6 @@ impl<C: ConnectionTrait> Builder<'_, C> {
             }
         }
         Ok(high)
-    }
-
-    /// Those of some stretches that were sent within the run, each stretch from its end downwards.
-    async fn new_rows(&self, windows: Vec<Window>) -> Result<HashMap<Uuid, Vec<message::Model>>> {
-        let mut found: HashMap<Uuid, Vec<message::Model>> = HashMap::new();
-        let windows: Vec<Window> = windows
-            .into_iter()
-            .filter(|window| window.first <= window.last)
-            .collect();
-        for row in windows::rows(self.db, &windows).await? {
-            if row.created_pos > self.from {
-                found.entry(row.conversation_id).or_default().push(row);
-            }
-        }
-        Ok(found)
     }
 
     /// People whose profiles have changed and whom the client has from a small conversation.
@@ -747,6 +787,14 @@ impl Candidate {
             _ => 1,
         }
     }
+}
+
+fn by_conversation(rows: Vec<message::Model>) -> HashMap<Uuid, Vec<message::Model>> {
+    let mut found: HashMap<Uuid, Vec<message::Model>> = HashMap::new();
+    for row in rows {
+        found.entry(row.conversation_id).or_default().push(row);
+    }
+    found
 }
 
 fn size(row: &message::Model) -> usize {
