@@ -193,38 +193,17 @@ impl Operation for ForgetOwn {
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<()> {
-        let owner_id = self.user.as_uuid();
-        let blocked = self.blocked.iter();
-        let blocked = blocked.filter(|id| batch.has_blocked(self.user, (**id).into()));
-        let blocked: Vec<&Uuid> = blocked.collect();
-        let keys = self.keys.iter().filter(|key| {
-            let row = batch.prefs.get(&(owner_id, (*key).clone()));
-            row.is_some_and(|row| row.state == pref::State::Set)
-        });
-        let keys: Vec<&String> = keys.collect();
-        if blocked.is_empty() && keys.is_empty() {
-            return Ok(());
+        for blocked in &self.blocked {
+            if batch.has_blocked(self.user, (*blocked).into()) {
+                batch.put_block(self.user, (*blocked).into(), block::State::Gone);
+            }
         }
-
-        let position = batch.next_position();
-        for blocked in blocked {
-            batch.put_block(block::Model {
-                owner_id,
-                blocked_id: *blocked,
-                state: block::State::Gone,
-                changed_pos: position.get(),
-            });
+        for key in &self.keys {
+            let row = batch.prefs.get(&(self.user.as_uuid(), key.clone()));
+            if row.is_some_and(|row| row.state == pref::State::Set) {
+                batch.put_pref(self.user, key, None);
+            }
         }
-        for key in keys {
-            batch.put_pref(pref::Model {
-                owner_id,
-                key: key.clone(),
-                value: String::new(),
-                state: pref::State::Gone,
-                changed_pos: position.get(),
-            });
-        }
-        batch.own_changed(position, self.user);
         Ok(())
     }
 }

@@ -131,14 +131,7 @@ impl Operation for SetBlock {
             return Err(Error::BlocksFull);
         }
 
-        let position = batch.next_position();
-        batch.put_block(block::Model {
-            owner_id: self.me.as_uuid(),
-            blocked_id: self.user.as_uuid(),
-            state: self.state,
-            changed_pos: position.get(),
-        });
-        batch.own_changed(position, self.me);
+        batch.put_block(self.me, self.user, self.state);
         Ok(())
     }
 }

@@ -219,21 +219,8 @@ impl Operation for SetPref {
             return Err(Error::PrefsFull);
         }
 
-        let position = batch.next_position();
-        batch.put_pref(pref::Model {
-            owner_id: key.0,
-            key: key.1,
-            value: self
-                .value
-                .as_ref()
-                .map_or_else(String::new, |value| value.0.clone()),
-            state: match self.value {
-                Some(_) => pref::State::Set,
-                None => pref::State::Gone,
-            },
-            changed_pos: position.get(),
-        });
-        batch.own_changed(position, self.me);
+        let value = self.value.as_ref().map(PrefValue::as_str);
+        batch.put_pref(self.me, self.key.as_str(), value);
         Ok(())
     }
 }

@@ -199,7 +199,8 @@ pub(super) async fn prefs(db: &impl ConnectionTrait, owner: UserId) -> Result<Ve
     Ok(rows.into_iter().map(Pref::from).collect())
 }
 
-/// A stretch of the change log, without its beginning and with its end.
+/// A stretch of the change log, without its beginning and with its end. One position has one block
+/// or one setting, so that a list which ends at a position has all that is before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Since {
     pub(crate) after: i64,

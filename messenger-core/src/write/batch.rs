@@ -291,14 +291,21 @@ impl Batch {
         self.blocks_set.get(&owner.as_uuid()).copied().unwrap_or(0)
     }
 
-    /// Sets or lifts a block.
-    pub(crate) fn put_block(&mut self, row: block::Model) {
-        let (owner, key) = (row.owner_id, (row.owner_id, row.blocked_id));
-        let more = match row.state {
+    /// Sets or lifts a block, and tells the owner's devices. A block and a setting have a position
+    /// each: a page of a sync may end at any, and the next one goes on after it.
+    pub(crate) fn put_block(&mut self, owner: UserId, blocked: UserId, state: block::State) {
+        let key = (owner.as_uuid(), blocked.as_uuid());
+        let more = match state {
             block::State::Set => 1,
             block::State::Gone => -1,
         };
-        *self.blocks_set.entry(owner).or_default() += more;
+        *self.blocks_set.entry(key.0).or_default() += more;
+        let row = block::Model {
+            owner_id: key.0,
+            blocked_id: key.1,
+            state,
+            changed_pos: self.own_changed(owner).get(),
+        };
         match self.blocks.change(&key) {
             Some(stored) => *stored = row,
             None => self.blocks.insert(key, row),
@@ -311,8 +318,19 @@ impl Batch {
         kept.copied().unwrap_or_default()
     }
 
-    /// Keeps something for somebody, or forgets it.
-    pub(crate) fn put_pref(&mut self, row: pref::Model) {
+    /// Keeps something for somebody, or forgets it, and tells their devices; at a position of its
+    /// own, as [`put_block`](Self::put_block).
+    pub(crate) fn put_pref(&mut self, owner: UserId, key: &str, value: Option<&str>) {
+        let row = pref::Model {
+            owner_id: owner.as_uuid(),
+            key: key.to_owned(),
+            value: value.unwrap_or_default().to_owned(),
+            state: match value {
+                Some(_) => pref::State::Set,
+                None => pref::State::Gone,
+            },
+            changed_pos: self.own_changed(owner).get(),
+        };
         let key = (row.owner_id, row.key.clone());
         let kept = self.prefs_kept.entry(row.owner_id).or_default();
         let is = i64::from(row.state == pref::State::Set);
@@ -330,8 +348,9 @@ impl Batch {
     }
 
     /// Tells somebody's own devices that something of their own has changed, outside of any
-    /// conversation.
-    pub(crate) fn own_changed(&mut self, position: Position, user: UserId) {
+    /// conversation, and at which position.
+    fn own_changed(&mut self, user: UserId) -> Position {
+        let position = self.next_position();
         let refs = LogRefs {
             user: Some(user),
             actor: Some(user),
@@ -340,6 +359,7 @@ impl Batch {
         self.log(position, event::Kind::SelfChanged, &refs);
         let event = self.event(position, EventKind::SelfChanged);
         self.announce(Change::Own { user, event });
+        position
     }
 
     /// Adds a conversation.

@@ -247,6 +247,25 @@ on_both_databases!(
         assert_eq!(world.place.number(blocks).await, 0);
     }
 
+    async fn a_device_hears_of_all_that_was_emptied_page_by_page(world: World) {
+        let alice = world.person("alice").await;
+        for n in 0..20 {
+            let other = world.person(&format!("other-{n}")).await;
+            alice.block(&other).await.unwrap();
+            alice.keep(&format!("key-{n}"), Some("1")).await.unwrap();
+        }
+        let mut replica = Replica::default();
+        replica.catch_up(&alice, SIZE).await;
+
+        delete(&alice, Erase::Nothing).await.unwrap();
+        done(&world).await;
+
+        replica.catch_up(&alice, SIZE).await;
+        replica.assert_equals_a_fresh_one(&alice).await;
+        assert!(replica.blocks.values().all(|block| !block.blocked));
+        assert!(replica.prefs.values().all(|pref| pref.value.is_none()));
+    }
+
     async fn deleting_again_changes_nothing_or_adds_what_was_not_erased(world: World) {
         let (alice, bob, conversation) = world.alice_and_bob().await;
         alice.send(conversation.id, "hello").await;
