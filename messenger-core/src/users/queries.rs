@@ -112,8 +112,8 @@ pub(crate) async fn by_ids(
 }
 
 /// People whose profiles have changed after a position and who share a small conversation with a
-/// user, people whose accounts were deleted and who ever were in a conversation of the user, and the
-/// user: ordered by id, after a key, up to `limit`.
+/// user, people whose accounts were deleted and who ever were in a conversation of the user or were
+/// blocked by them, and the user: ordered by id, after a key, up to `limit`.
 pub(crate) async fn changed(
     db: &impl ConnectionTrait,
     user: UserId,
@@ -137,7 +137,9 @@ pub(crate) async fn changed(
          WHERE mine.conversation_id = theirs.conversation_id \
          AND c.id = theirs.conversation_id AND mine.user_id = ? AND mine.state = ? AND theirs.user_id = u.id \
          AND c.state = ? AND (u.deleted_at IS NOT NULL \
-         OR (theirs.state = ? AND c.member_count <= ?)))) \
+         OR (theirs.state = ? AND c.member_count <= ?))) \
+         OR (u.deleted_at IS NOT NULL AND EXISTS (SELECT 1 FROM blocks AS b \
+         WHERE b.owner_id = ? AND b.blocked_id = u.id))) \
          ORDER BY {by_position}u.id LIMIT ?",
         columns.join(", ")
     );
@@ -147,11 +149,12 @@ pub(crate) async fn changed(
         from.into(),
         key.into(),
         me.clone(),
-        me,
+        me.clone(),
         joined.clone(),
         conversation::State::Open.to_value().into(),
         joined,
         i64::from(small_members_max).into(),
+        me,
         i64::try_from(limit).unwrap_or(i64::MAX).into(),
     ];
     let rows = user::Entity::find()

@@ -233,6 +233,26 @@ on_both_databases!(
         assert_eq!(bob.history(group).await[0].content, "hello");
     }
 
+    async fn a_device_that_was_away_forgets_the_name_of_whoever_was_only_blocked(world: World) {
+        let alice = world.person("alice").await;
+        let (bob, carol) = (world.person("bob").await, world.person("carol").await);
+        alice.block(&bob).await.unwrap();
+        alice.block(&carol).await.unwrap();
+        let mut replica = Replica::default();
+        replica.catch_up(&alice, SIZE).await;
+        assert_eq!(replica.users[&bob.user.id], bob.user);
+        alice.unblock(&carol).await.unwrap();
+
+        for person in [&bob, &carol] {
+            delete(person, Erase::Nothing).await.unwrap();
+        }
+
+        replica.catch_up(&alice, SIZE).await;
+        for person in [&bob, &carol] {
+            assert!(replica.users[&person.user.id].deleted_at.is_some());
+        }
+    }
+
     async fn what_somebody_kept_for_themselves_is_emptied(world: World) {
         let (alice, bob) = (world.person("alice").await, world.person("bob").await);
         alice.block(&bob).await.unwrap();
