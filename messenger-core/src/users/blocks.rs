@@ -41,7 +41,8 @@ impl Users<'_> {
     /// # Errors
     ///
     /// - [`Error::InvalidTarget`]: it is the actor.
-    /// - [`Error::UserNotFound`]: there is no such user.
+    /// - [`Error::UserNotFound`]: there is no such user, or the host trusts somebody whom the engine
+    ///   does not know.
     /// - [`Error::BlocksFull`]: 10,000 people are blocked.
     ///
     /// # Cancel safety
@@ -113,6 +114,7 @@ impl Operation for SetBlock {
     type Output = ();
 
     fn needs(&self, needs: &mut Needs) {
+        needs.user(self.me);
         needs.user(self.user);
         needs.block(self.me, self.user);
     }
@@ -122,6 +124,7 @@ impl Operation for SetBlock {
             if self.me == self.user {
                 return Err(Error::InvalidTarget);
             }
+            batch.require_user(self.me)?;
             batch.require_user(self.user)?;
         }
         if batch.has_blocked(self.me, self.user) == (self.state == block::State::Set) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use messenger_core::accounts::Erase;
 use messenger_core::events::{EventKind, Update};
 use messenger_core::messages::{MessageBody, Reaction};
 use messenger_core::sync::Pull;
@@ -140,6 +141,19 @@ on_both_databases!(
         let refused = users.block(&alice.actor, nobody).await;
         assert!(matches!(refused, Err(Error::UserNotFound)), "{refused:?}");
         users.unblock(&alice.actor, nobody).await.unwrap();
+    }
+
+    async fn only_a_user_blocks_anybody(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let users = world.engine.users();
+        users.delete_me(&alice.actor, Erase::Nothing).await.unwrap();
+        let nobody = world.engine.trust(uuid::Uuid::now_v7().into());
+
+        for actor in [&alice.actor, &nobody] {
+            let refused = users.block(actor, bob.user.id).await;
+            assert!(matches!(refused, Err(Error::UserNotFound)), "{refused:?}");
+        }
+        assert_eq!(world.place.count("blocks").await, 0);
     }
 
     async fn whom_one_has_blocked_is_listed_page_by_page(world: World) {
