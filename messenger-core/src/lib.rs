@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod fault;
 mod ids;
+mod json;
 mod limits;
 mod store;
 mod tasks;

@@ -21,6 +21,9 @@ pub struct Limits {
 
     /// Length of the host's facts about a message, in bytes of JSON. 4,096.
     pub metadata_bytes_max: usize,
+    /// Levels of arrays and objects in each other, in the host's facts about a message and in what
+    /// somebody keeps. 64: many readers of JSON give up at 128, and what is told has more around it.
+    pub json_depth_max: usize,
     /// Members that one message may name. 50.
     pub mentions_max: usize,
     /// Length of a reaction, in bytes: an emoji, or a short word. 64.
@@ -164,6 +167,7 @@ impl Default for Limits {
         Self {
             message_chars_max: 2_000,
             metadata_bytes_max: 4_096,
+            json_depth_max: 64,
             mentions_max: 50,
             reaction_bytes_max: 64,
             reactions_per_message_max: 50,

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -15,6 +17,7 @@ use crate::conversations::{self, ConversationKind, Role};
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
 use crate::ids::{ConversationId, Seq};
+use crate::json::raw;
 use crate::messages::{self, Message};
 use crate::store::entity::{conversation, member};
 use crate::users::Users;
@@ -117,11 +120,12 @@ impl Task {
         }))
         .await?;
         for pref in users.prefs(&self.actor).await? {
-            let value = pref.value.as_ref().map(|value| value.as_str());
-            let value = value.and_then(|json| serde_json::from_str::<Value>(json).ok());
-            let key = pref.key.as_str();
-            self.tell(&json!({ "type": "pref", "key": key, "value": value }))
-                .await?;
+            self.tell(&PrefLine {
+                kind: "pref",
+                key: pref.key.as_str(),
+                value: pref.value.and_then(|value| raw(value.as_str())),
+            })
+            .await?;
         }
         let limit = self.engine.limits().page_blocks_max;
         let mut after = None;
@@ -213,10 +217,28 @@ impl Task {
         Ok(())
     }
 
-    async fn tell(&self, line: &Value) -> Result<()> {
-        let told = self.lines.send(Ok(line.to_string())).await;
-        told.map_err(|_| Error::Closed)
+    async fn tell(&self, line: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(line);
+        let line = line.map_err(|error| Error::Internal(error.to_string()))?;
+        self.lines.send(Ok(line)).await.map_err(|_| Error::Closed)
     }
+}
+
+/// Something that the person keeps, as it was written.
+#[derive(Serialize)]
+struct PrefLine<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    key: &'a str,
+    value: Option<Box<RawValue>>,
+}
+
+/// A message with the host's facts as they were written.
+#[derive(Serialize)]
+struct MessageLine {
+    #[serde(flatten)]
+    message: Value,
+    metadata: Option<Box<RawValue>>,
 }
 
 fn of_conversation(own: &member::Model, row: &conversation::Model) -> Value {
@@ -247,11 +269,9 @@ fn of_conversation(own: &member::Model, row: &conversation::Model) -> Value {
     })
 }
 
-fn of_message(message: &Message) -> Value {
+fn of_message(message: &Message) -> MessageLine {
     let mentions = message.mentions.iter().map(|user| user.as_uuid());
-    let metadata = message.metadata.as_ref();
-    let metadata = metadata.and_then(|json| serde_json::from_str::<Value>(json).ok());
-    json!({
+    let line = json!({
         "type": "message",
         "id": message.id.as_uuid(),
         "conversation_id": message.conversation_id.as_uuid(),
@@ -263,8 +283,11 @@ fn of_message(message: &Message) -> Value {
         "deleted_at": time(message.deleted_at),
         "reply_to": message.reply_to.map(|id| id.as_uuid()),
         "mentions": mentions.collect::<Vec<_>>(),
-        "metadata": metadata,
-    })
+    });
+    MessageLine {
+        message: line,
+        metadata: message.metadata.as_deref().and_then(raw),
+    }
 }
 
 fn time(at: Option<Timestamp>) -> Option<String> {

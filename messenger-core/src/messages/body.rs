@@ -3,9 +3,8 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value};
-
 use crate::error::Invalid;
+use crate::json;
 use crate::limits::Limits;
 
 /// The longest preview of a message, in characters.
@@ -91,7 +90,7 @@ impl fmt::Display for ClientMessageId {
 }
 
 /// The host's own facts about a message: a JSON object of up to [`Limits::metadata_bytes_max`]
-/// bytes.
+/// bytes and [`Limits::json_depth_max`] levels.
 ///
 /// Kept without white space between its parts, and otherwise not looked at. `Debug` shows only its
 /// length.
@@ -103,11 +102,13 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Invalid`]: it is no JSON object, or too long.
+    /// [`Invalid`]: it is no JSON object, or too long or nested too deep.
     pub fn parse(json: &str, limits: &Limits) -> Result<Self, Invalid> {
-        let object: Map<String, Value> = serde_json::from_str(json)
-            .map_err(|_| Invalid::new("metadata", "must be a JSON object"))?;
-        let text = Value::Object(object).to_string();
+        let invalid = |rule: String| Invalid::new("metadata", rule);
+        if !json::read(json, limits).map_err(invalid)?.is_object() {
+            return Err(invalid("must be a JSON object".to_owned()));
+        }
+        let text = json::compact(json);
         let most = limits.metadata_bytes_max;
         if text.len() > most {
             let rule = format!("must be at most {most} bytes");
@@ -210,6 +211,9 @@ mod tests {
         for wrong in ["", "[]", "7", "null", "\"{}\"", "{", "{} {}", "{1:2}"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+        let nested = |levels| format!("{{\"a\":{}1{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(&nested(63)).is_ok());
+        assert!(parse(&nested(64)).is_err());
         let of_bytes = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - 8));
         assert!(parse(&of_bytes(4_096)).is_ok());
         assert!(parse(&of_bytes(4_097)).is_err());

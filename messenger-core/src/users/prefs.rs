@@ -3,12 +3,11 @@
 
 use std::fmt;
 
-use serde::de::IgnoredAny;
-
 use super::{Users, queries};
 use crate::auth::Actor;
 use crate::error::{Error, Invalid, Result};
 use crate::ids::{ConversationId, Position, UserId};
+use crate::json;
 use crate::limits::Limits;
 use crate::store::entity::pref;
 use crate::write::{Batch, Fingerprint, Needs, Operation, Repeatable};
@@ -73,8 +72,8 @@ impl fmt::Display for PrefKey {
     }
 }
 
-/// What is kept under a key: any JSON, up to [`Limits::pref_bytes_max`] bytes. Kept as it is
-/// written.
+/// What is kept under a key: any JSON, up to [`Limits::pref_bytes_max`] bytes and
+/// [`Limits::json_depth_max`] levels. Kept as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrefValue(String);
 
@@ -83,7 +82,7 @@ impl PrefValue {
     ///
     /// # Errors
     ///
-    /// [`Invalid`]: it is too long, or no JSON.
+    /// [`Invalid`]: it is too long or nested too deep, or no JSON.
     pub fn parse(json: impl Into<String>, limits: &Limits) -> Result<Self, Invalid> {
         let json = json.into();
         let most = limits.pref_bytes_max;
@@ -91,9 +90,7 @@ impl PrefValue {
             let rule = format!("must be at most {most} bytes of JSON");
             return Err(Invalid::new("value", rule));
         }
-        if serde_json::from_str::<IgnoredAny>(&json).is_err() {
-            return Err(Invalid::new("value", "must be JSON"));
-        }
+        json::read(&json, limits).map_err(|rule| Invalid::new("value", rule))?;
         Ok(Self(json))
     }
 
@@ -276,5 +273,9 @@ mod tests {
         for bad in ["", "{", "x", "1 2", "\"fives\"", "'a'"] {
             assert!(PrefValue::parse(bad, &limits).is_err(), "{bad}");
         }
+        let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let limits = Limits::default();
+        assert!(PrefValue::parse(nested(64), &limits).is_ok());
+        assert!(PrefValue::parse(nested(65), &limits).is_err());
     }
 }

@@ -24,7 +24,6 @@ use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::types::{Example, Type};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::api::Tag;
@@ -33,7 +32,7 @@ use crate::api::body::ApiJson;
 use crate::api::conversations::named;
 use crate::api::envelope::{Answer, Created, Envelope, Failure, Fault, failures, success};
 use crate::api::idempotency::IdempotencyKey;
-use crate::api::wire::{AnyObject, Nullable, PathId, Stamp, Text, Time, Whole};
+use crate::api::wire::{AnyJson, AnyObject, Nullable, PathId, Stamp, Text, Time, Whole};
 
 /// The greatest `seq`: what every JSON reader keeps exact.
 const SEQ_MAX: i64 = Seq::MAX.get();
@@ -479,10 +478,8 @@ impl SendRequest {
         let limits = engine.limits();
         let client_id = ClientMessageId::parse(&self.client_message_id);
         let content = MessageBody::parse(self.content, limits);
-        let metadata = self.metadata.map(|object| {
-            let json = Value::Object(object.0).to_string();
-            Metadata::parse(&json, limits)
-        });
+        let metadata = self.metadata;
+        let metadata = metadata.map(|object| Metadata::parse(object.0.as_str(), limits));
         match (client_id, content, metadata.transpose()) {
             (Ok(client_id), Ok(body), Ok(metadata)) => {
                 let mut message = NewMessage::new(client_id, body);
@@ -509,7 +506,7 @@ impl Example for SendRequest {
             mentions: Some(vec![Uuid::from_u128(
                 0x01989f70_0a3c_7d41_9c55_2b7f10e4a6d1,
             )]),
-            metadata: Some(AnyObject(Map::from_iter([("order".to_owned(), 7.into())]))),
+            metadata: AnyJson::read(r#"{"order":7}"#).map(AnyObject),
         }
     }
 }
@@ -613,10 +610,13 @@ impl From<EngineMessage> for Message {
             reply_to: Nullable(message.reply_to.map(MessageId::as_uuid)),
             mentions: message.mentions.iter().map(|id| id.as_uuid()).collect(),
             reactions: message.reactions.into_iter().map(Reaction::from).collect(),
-            metadata: Nullable(message.metadata.and_then(|json| {
-                let object = serde_json::from_str(&json).ok()?;
-                Some(AnyObject(object))
-            })),
+            metadata: Nullable(
+                message
+                    .metadata
+                    .as_deref()
+                    .and_then(AnyJson::read)
+                    .map(AnyObject),
+            ),
         }
     }
 }

@@ -27,7 +27,6 @@ use poem_openapi::registry::{
 use poem_openapi::types::Example;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::api::Tag;
@@ -37,7 +36,7 @@ use crate::api::body::ApiJson;
 use crate::api::envelope::{Answer, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::users::{UserPublic, hundred, page};
-use crate::api::wire::{PathId, Text, Whole};
+use crate::api::wire::{AnyJson, PathId, Text, Whole};
 
 /// The routes of this file.
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl Own {
         body: ApiJson<PrefRequest>,
     ) -> Result<Answer<Done>, SetPrefFailure> {
         let key = pref_key(&key)?;
-        let value = PrefValue::parse(body.0.value.to_string(), engine.limits())?;
+        let value = PrefValue::parse(body.0.value.as_str(), engine.limits())?;
         let users = engine.users().once(once.0);
         users.set_pref(&actor, key, value).await?;
         Ok(Answer(Done::OK))
@@ -262,14 +261,14 @@ impl ApiResponse for Lines {
 #[derive(Debug, Object, Deserialize)]
 #[oai(example)]
 pub(crate) struct PrefRequest {
-    /// Any JSON, up to 4,096 bytes.
-    value: Value,
+    /// Any JSON, up to 4,096 bytes and 64 levels of arrays and objects.
+    value: AnyJson,
 }
 
 impl Example for PrefRequest {
     fn example() -> Self {
         Self {
-            value: json!({ "dark": true }),
+            value: AnyJson::read(r#"{"dark":true}"#).unwrap_or(AnyJson::null()),
         }
     }
 }
@@ -280,7 +279,7 @@ pub(crate) struct Pref {
     /// Its name.
     key: String,
     /// What is kept; `null` if it was deleted.
-    value: Value,
+    value: AnyJson,
     /// Whether it was deleted.
     deleted: bool,
     /// Of two forms, the one with the greater version is newer.
@@ -289,12 +288,11 @@ pub(crate) struct Pref {
 
 impl From<users::Pref> for Pref {
     fn from(pref: users::Pref) -> Self {
-        let value = pref.value.as_ref();
-        let json = value.and_then(|value| serde_json::from_str(value.as_str()).ok());
+        let value = pref.value.as_ref().map(PrefValue::as_str);
         Self {
             key: pref.key.as_str().to_owned(),
-            value: json.unwrap_or_default(),
             deleted: value.is_none(),
+            value: value.and_then(AnyJson::read).unwrap_or(AnyJson::null()),
             version: pref.version.get(),
         }
     }

@@ -11,7 +11,8 @@ use poem_openapi::types::{
 };
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::api::envelope::Fault;
 
@@ -139,24 +140,60 @@ impl<T: ParseFromJSON> ParseFromJSON for Nullable<T> {
     }
 }
 
-/// A JSON object whose parts are nobody's business here.
+/// JSON whose parts are nobody's business here: it is passed on as it is written, on one line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct AnyObject(pub(crate) Map<String, Value>);
+pub(crate) struct AnyJson(Box<RawValue>);
+
+described!([] AnyJson, "any", MetaSchema::ANY);
+
+/// [`AnyJson`] that is an object, which the engine judges.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AnyObject(pub(crate) AnyJson);
 
 described!([] AnyObject, "object", MetaSchema::new("object"));
 
+impl AnyJson {
+    /// `null`.
+    pub(crate) fn null() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+
+    /// Takes JSON; `None` if it is none.
+    pub(crate) fn read(json: &str) -> Option<Self> {
+        // JSON breaks lines only between its parts, and a stream ends frames with a line.
+        let line = json.replace(['\n', '\r'], " ");
+        RawValue::from_string(line).ok().map(Self)
+    }
+
+    /// Returns it.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl ToJSON for AnyJson {
+    fn to_json(&self) -> Option<Value> {
+        serde_json::from_str(self.as_str()).ok()
+    }
+}
+
+impl ParseFromJSON for AnyJson {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        let value = value.unwrap_or_default();
+        Self::read(&value.to_string()).ok_or_else(|| ParseError::expected_type(value))
+    }
+}
+
 impl ToJSON for AnyObject {
     fn to_json(&self) -> Option<Value> {
-        Some(Value::Object(self.0.clone()))
+        self.0.to_json()
     }
 }
 
 impl ParseFromJSON for AnyObject {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
-        match value {
-            Some(Value::Object(object)) => Ok(Self(object)),
-            other => Err(ParseError::expected_type(other.unwrap_or_default())),
-        }
+        let object = AnyJson::parse_from_json(value).map_err(ParseError::propagate)?;
+        Ok(Self(object))
     }
 }
 

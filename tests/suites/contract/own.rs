@@ -36,6 +36,34 @@ on_both_databases!(
         assert_eq!(prefs.data(200), &json!({"prefs": []}));
     }
 
+    async fn a_value_is_told_as_it_was_written(world: World) {
+        let alice = world.register("alice").await;
+        let value = "[1.2345678901234567890123456789, {\"z\":1, \"a\":1}]";
+
+        let at = alice.http.request(Method::PUT, "/v1/users/me/prefs/exact");
+        let body = format!("{{\"value\": {value}}}");
+        let at = at.header("content-type", "application/json").body(body);
+        alice.http.send(at).await.data(200);
+
+        for path in ["/v1/users/me/prefs", "/v1/sync/bootstrap"] {
+            let told = alice.get(path).await.text;
+            assert!(told.contains(&format!("\"value\":{value},")), "{told}");
+        }
+    }
+
+    // A frame of the stream is a line.
+    async fn a_value_with_line_breaks_is_told_in_one_frame(world: World) {
+        let alice = world.register("alice").await;
+        let at = alice.http.request(Method::PUT, "/v1/users/me/prefs/lines");
+        let at = at.header("content-type", "application/json");
+        let at = at.body("{\"value\": [1,\r\n2]}");
+        alice.http.send(at).await.data(200);
+
+        let answer = alice.get("/v1/sync/bootstrap").await.text;
+
+        assert!(answer.contains("\"value\":[1,  2],"), "{answer}");
+    }
+
     async fn keys_and_values_are_checked(world: World) {
         let alice = world.register("alice").await;
         let at = |key: &str| format!("/v1/users/me/prefs/{key}");

@@ -2,11 +2,11 @@
 
 use futures_util::StreamExt;
 use messenger_core::Error;
-use messenger_core::messages::Reaction;
+use messenger_core::messages::{Metadata, Reaction};
 use serde_json::Value;
 use tests::soon;
 
-use crate::world::{Person, on_both_databases};
+use crate::world::{Person, message, on_both_databases};
 
 /// The lines of an export.
 async fn export(person: &Person) -> Vec<Value> {
@@ -68,6 +68,35 @@ on_both_databases!(
         assert_eq!(reactions[0]["message_id"], of_bob.id.to_string());
         let all = serde_json::to_string(&lines).unwrap();
         assert!(!all.contains("private") && !all.contains("secret"), "{all}");
+    }
+
+    async fn an_export_has_json_as_it_was_written(world: World) {
+        let (alice, _, conversation) = world.alice_and_bob().await;
+        let deep = format!("{}{}", "[".repeat(64), "]".repeat(64));
+        let long = "1.2345678901234567890123456789";
+        alice.keep("deep", Some(&deep)).await.unwrap();
+        alice.keep("long", Some(long)).await.unwrap();
+        alice.keep("lines", Some("[1,\n\"a b\"]")).await.unwrap();
+        let facts = format!(r#"{{"z":{long},"a":[]}}"#);
+        let mut sent = message("hello");
+        sent.metadata = Some(Metadata::parse(&facts, world.engine.limits()).unwrap());
+        alice.try_send(conversation.id, sent).await.unwrap();
+
+        let mut lines = world.engine.users().export(&alice.actor);
+        let mut all = Vec::new();
+        while let Some(line) = soon("a line", lines.next()).await {
+            all.push(line.unwrap());
+        }
+
+        let pref = |key: &str, value: &str| {
+            let line = format!(r#"{{"type":"pref","key":"{key}","value":{value}}}"#);
+            assert!(all.contains(&line), "{all:?}");
+        };
+        pref("deep", &deep);
+        pref("long", long);
+        pref("lines", r#"[1,"a b"]"#);
+        let facts = format!(r#""metadata":{facts}}}"#);
+        assert!(all.iter().any(|line| line.ends_with(&facts)), "{all:?}");
     }
 
     async fn an_export_goes_through_conversations_of_any_length(world: World) {

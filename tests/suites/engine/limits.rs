@@ -2,7 +2,7 @@
 //!
 //! - `hashings_*`, `revocations_remembered_max`, `message_chars_max`, `metadata_bytes_max`,
 //!   `reaction_bytes_max`: unit tests beside the code;
-//! - `pref_bytes_max`: beside the code as well;
+//! - `pref_bytes_max`, `json_depth_max`: beside the code as well;
 //! - `erased_at_once_max`: `deletions::an_erasure_that_was_cut_off_…`;
 //! - `subscriber_queue_max`: `live::a_reader_who_falls_far_behind_…`;
 //! - `ended_sessions_kept`: `accounts::sessions_and_tokens_that_ended_long_ago_are_deleted`;
