@@ -202,6 +202,7 @@ impl EngineBuilder {
             live: self.live,
             secret_created,
             erasing,
+            exports: Arc::default(),
             tasks,
         }))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::accounts::Exports;
 use crate::auth::{AccessTokens, Actor, Auth, Hasher, Revocations};
 use crate::builder::{Durability, EngineBuilder};
 use crate::conversations::Conversations;
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) live: LiveSettings,
     pub(crate) secret_created: Option<PathBuf>,
     pub(crate) erasing: Arc<Notify>,
+    pub(crate) exports: Arc<Exports>,
     pub(crate) tasks: Tasks,
 }
 
@@ -195,6 +197,10 @@ impl MessengerEngine {
 
     pub(crate) fn live(&self) -> &LiveSettings {
         &self.inner.live
+    }
+
+    pub(crate) fn exports(&self) -> &Arc<Exports> {
+        &self.inner.exports
     }
 
     /// Wakes the task that finishes the deletion of accounts.

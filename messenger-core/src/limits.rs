@@ -107,6 +107,10 @@ pub struct Limits {
     /// 64.
     pub hashings_queued_max: usize,
 
+    /// Exports of whole accounts under way at a time, one of each person; past it the call fails
+    /// with [`Busy`](crate::Error::Busy). 4, since each reads for as long as it is taken.
+    pub exports_max: usize,
+
     /// Writes that may wait for the writer; past it a call waits for a place. 4,096.
     pub writes_queued_max: usize,
     /// How long a write waits for a place in that queue before it fails with
@@ -202,6 +206,7 @@ impl Default for Limits {
             revocations_remembered_max: 100_000,
             hashings_max: cores,
             hashings_queued_max: 64,
+            exports_max: 4,
             writes_queued_max: 4_096,
             write_queue_wait_max: Duration::from_secs(10),
             transaction_wait_max: Duration::from_secs(10),

@@ -1,8 +1,11 @@
 //! All that somebody's account has, for them to take along.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use serde::Serialize;
@@ -16,12 +19,14 @@ use crate::clock::Timestamp;
 use crate::conversations::{self, ConversationKind, Role};
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
-use crate::ids::{ConversationId, Seq};
+use crate::ids::{ConversationId, Seq, SessionId, UserId};
 use crate::json::raw;
 use crate::messages::{self, Message};
 use crate::store::entity::{conversation, member};
 use crate::users::Users;
 
+/// How long to wait before an export is asked for again for which there was no place.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Lines that are made before the first of them is read.
 const LINES_AHEAD: usize = 64;
 /// Conversations that are looked up at once.
@@ -31,10 +36,46 @@ const SEQS_AT_ONCE: i64 = 200;
 
 /// All that somebody's account has, line by line; made by [`Users::export`].
 ///
-/// Dropping it ends it. It ends with one error if the database fails or the engine closes.
+/// Dropping it ends it. It ends with one error if the database fails, the actor's session ends
+/// ([`Error::InvalidToken`]) or the engine closes.
 #[must_use = "an export that is dropped has ended"]
 pub struct Export {
+    engine: MessengerEngine,
+    session: Option<SessionId>,
     lines: mpsc::Receiver<Result<String>>,
+    ended: bool,
+}
+
+/// Who is taking their data along.
+#[derive(Debug, Default)]
+pub(crate) struct Exports {
+    running: Mutex<HashSet<UserId>>,
+}
+
+/// The place of one export; dropping it makes room.
+struct Place {
+    exports: Arc<Exports>,
+    user: UserId,
+}
+
+impl Exports {
+    /// Gives a place to whoever has none, while there is one.
+    fn enter(self: &Arc<Self>, user: UserId, most: usize) -> Result<Place> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.len() >= most || !running.insert(user) {
+            return Err(Error::Busy { retry_after: AGAIN });
+        }
+        let exports = Arc::clone(self);
+        Ok(Place { exports, user })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let running = self.exports.running.lock();
+        let mut running = running.unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.user);
+    }
 }
 
 impl Users<'_> {
@@ -48,13 +89,17 @@ impl Users<'_> {
     ///
     /// # Errors
     ///
-    /// The stream's first item is [`Error::UserNotFound`] if the host trusts somebody whom the engine
-    /// does not know; it ends with an error where it can not go on.
+    /// - [`Error::Busy`]: one of the actor's is under way, or as many as there may be at a time
+    ///   ([`Limits::exports_max`](crate::Limits::exports_max)).
+    /// - The stream's first item is [`Error::UserNotFound`] if the host trusts somebody whom the
+    ///   engine does not know; it ends with an error where it can not go on.
     ///
     /// # Cancel safety
     ///
     /// It only reads.
-    pub fn export(&self, actor: &Actor) -> Export {
+    pub fn export(&self, actor: &Actor) -> Result<Export> {
+        let most = self.engine().limits().exports_max;
+        let place = self.engine().exports().enter(actor.user_id(), most)?;
         let (sender, lines) = mpsc::channel(LINES_AHEAD);
         let task = Task {
             engine: self.engine().clone(),
@@ -68,6 +113,8 @@ impl Users<'_> {
                 () = closing.cancelled() => Err(Error::Closed),
                 end = task.run() => end,
             };
+            // Whoever has seen the end may begin again.
+            drop(place);
             if let Err(error) = end {
                 tokio::select! {
                     () = closing.cancelled() => {}
@@ -75,7 +122,12 @@ impl Users<'_> {
                 }
             }
         });
-        Export { lines }
+        Ok(Export {
+            engine: self.engine().clone(),
+            session: actor.session_id(),
+            lines,
+            ended: false,
+        })
     }
 }
 
@@ -83,7 +135,24 @@ impl Stream for Export {
     type Item = Result<String>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().lines.poll_recv(cx)
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let mut next = ready!(this.lines.poll_recv(cx));
+        // The end of the session does not wait behind what was read before it.
+        let revocations = this.engine.revocations();
+        if this
+            .session
+            .is_some_and(|it| revocations.contains(it) == Some(true))
+        {
+            next = Some(Err(Error::InvalidToken));
+        }
+        this.ended = !matches!(next, Some(Ok(_)));
+        if this.ended {
+            this.lines.close();
+        }
+        Poll::Ready(next)
     }
 }
 

@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use messenger_core::accounts::Export;
 use messenger_core::sync::OwnChanges;
 use messenger_core::users::{self, Blocked, PrefKey, PrefValue};
-use messenger_core::{Error as EngineError, MessengerEngine, UserId};
+use messenger_core::{Error as EngineError, ErrorKind, MessengerEngine, UserId};
 use poem::http::{HeaderValue, header};
 use poem::web::Data;
 use poem::{Body, IntoResponse, Response};
@@ -37,6 +37,7 @@ use crate::api::envelope::{Answer, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::users::{UserPublic, hundred, page};
 use crate::api::wire::{AnyJson, PathId, Text, Whole};
+use crate::edge::chain;
 
 /// The routes of this file.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl Own {
     /// Returns all that the account has, one JSON object a line, each with a `type`: `profile`,
     /// `pref`, `block`, `session`, `conversation` (with the caller's `membership`), `message` and
     /// `reaction`. What others wrote is not in it. An answer that breaks off is not whole: ask again.
+    /// While one is under way there is no other: 503.
     #[oai(path = "/export", method = "get", operation_id = "exportMe")]
     async fn export(
         &self,
@@ -57,7 +59,7 @@ impl Own {
     ) -> Result<Lines, CallerFailure> {
         // Whoever is not there is told in an answer, and not in the middle of one.
         engine.users().me(&actor).await?;
-        Ok(Lines(engine.users().export(&actor)))
+        Ok(Lines(engine.users().export(&actor)?))
     }
 
     /// What I keep
@@ -230,7 +232,12 @@ impl IntoResponse for Lines {
     fn into_response(self) -> Response {
         let lines = self.0.map(|line| match line {
             Ok(line) => Ok(line + "\n"),
-            Err(error) => Err(io::Error::other(error)),
+            Err(error) => {
+                if error.kind() == ErrorKind::Internal {
+                    tracing::error!(error = chain(&error), "an export failed");
+                }
+                Err(io::Error::other(error))
+            }
         });
         Response::builder()
             .header(header::CONTENT_TYPE, HeaderValue::from_static(LINES))

@@ -2,7 +2,9 @@
 
 use futures_util::StreamExt;
 use messenger_core::Error;
+use messenger_core::auth::{NewAccount, Password};
 use messenger_core::messages::{Metadata, Reaction};
+use messenger_core::users::Username;
 use serde_json::Value;
 use tests::soon;
 
@@ -10,7 +12,7 @@ use crate::world::{Person, message, on_both_databases};
 
 /// The lines of an export.
 async fn export(person: &Person) -> Vec<Value> {
-    let mut lines = person.engine.users().export(&person.actor);
+    let mut lines = person.engine.users().export(&person.actor).unwrap();
     let mut all = Vec::new();
     while let Some(line) = soon("a line", lines.next()).await {
         all.push(serde_json::from_str(&line.unwrap()).unwrap());
@@ -82,7 +84,7 @@ on_both_databases!(
         sent.metadata = Some(Metadata::parse(&facts, world.engine.limits()).unwrap());
         alice.try_send(conversation.id, sent).await.unwrap();
 
-        let mut lines = world.engine.users().export(&alice.actor);
+        let mut lines = world.engine.users().export(&alice.actor).unwrap();
         let mut all = Vec::new();
         while let Some(line) = soon("a line", lines.next()).await {
             all.push(line.unwrap());
@@ -119,7 +121,7 @@ on_both_databases!(
         for n in 0..100 {
             alice.send(conversation.id, &n.to_string()).await;
         }
-        let mut lines = world.engine.users().export(&alice.actor);
+        let mut lines = world.engine.users().export(&alice.actor).unwrap();
         soon("a line", lines.next()).await.unwrap().unwrap();
 
         drop(lines);
@@ -128,16 +130,37 @@ on_both_databases!(
         soon("the engine is closed", world.engine.close()).await;
     }
 
+    async fn an_export_ends_with_the_session_that_it_was_asked_with(world: World) {
+        let account = NewAccount {
+            username: Username::parse("alice").unwrap(),
+            display_name: None,
+            password: Password::parse("correct horse battery staple").unwrap(),
+            device: None,
+        };
+        let auth = world.engine.auth();
+        let login = auth.register(account).await.unwrap();
+        let actor = auth.verify(&login.tokens.access_token).await.unwrap();
+        let users = world.engine.users();
+        let mut lines = users.export(&actor).unwrap();
+        soon("a line", lines.next()).await.unwrap().unwrap();
+
+        auth.log_out_all(&actor).await.unwrap();
+
+        let end = soon("an end", lines.next()).await.unwrap();
+        assert!(matches!(end, Err(Error::InvalidToken)), "{end:?}");
+        assert!(soon("an end", lines.next()).await.is_none());
+    }
+
     async fn an_export_of_nobody_and_one_of_a_closed_engine_say_so(world: World) {
         let alice = world.person("alice").await;
         let nobody = world.engine.trust(uuid::Uuid::now_v7().into());
-        let mut lines = world.engine.users().export(&nobody);
+        let mut lines = world.engine.users().export(&nobody).unwrap();
         let refused = soon("an end", lines.next()).await.unwrap();
         assert!(matches!(refused, Err(Error::UserNotFound)), "{refused:?}");
         assert!(soon("an end", lines.next()).await.is_none());
 
         world.engine.close().await;
-        let mut lines = world.engine.users().export(&alice.actor);
+        let mut lines = world.engine.users().export(&alice.actor).unwrap();
         while let Some(line) = soon("an end", lines.next()).await {
             assert!(line.is_err(), "{line:?}");
         }

@@ -11,13 +11,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 use messenger_core::auth::{NewAccount, Password};
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Title};
 use messenger_core::messages::{Message, Reacted};
 use messenger_core::users::Username;
 use messenger_core::{Error, ErrorKind, Limits, MessengerEngine, Seq, UserId};
+use tests::soon;
 use uuid::Uuid;
 
 use crate::message_changes::reaction;
@@ -286,6 +287,37 @@ on_both_databases!(
         alice.rename(group, "längst").await.unwrap();
         let refused = alice.rename(group, "längste").await;
         assert!(matches!(refused, Err(Error::Invalid(ref rule)) if rule.field == "title"));
+    }
+
+    async fn exports_are_bounded_and_one_at_a_time_for_each_person(world: World) {
+        let engine = with(&world, |limits| limits.exports_max = 2).await;
+        let mut people = Vec::new();
+        for name in ["alice", "bob", "carol"] {
+            let person = Person::join(&engine, name).await;
+            let group = person.create_group(&[]).await;
+            let sends = (0..200).map(|n| person.send(group, if n == 0 { "first" } else { "more" }));
+            join_all(sends).await;
+            people.push(person);
+        }
+        let users = engine.users();
+        let busy = |person: &Person| {
+            let refused = users.export(&person.actor);
+            assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+        };
+
+        let first = users.export(&people[0].actor).unwrap();
+        busy(&people[0]);
+        let mut second = users.export(&people[1].actor).unwrap();
+        busy(&people[2]);
+        while let Some(line) = soon("a line", second.next()).await {
+            line.unwrap();
+        }
+        let _third = users.export(&people[2].actor).unwrap();
+        drop(first);
+        eventually("there is room again", async || {
+            users.export(&people[0].actor).is_ok()
+        })
+        .await;
     }
 
     async fn a_search_and_a_batch_of_users_are_bounded(world: World) {
