@@ -101,10 +101,15 @@ impl Users<'_> {
             user: actor.user_id(),
             erase,
         };
-        let ended = self.engine().writer().run(delete).await?;
-        self.engine().revocations().add(ended, crate::clock::now());
-        self.engine().erasing().notify_one();
-        Ok(())
+        let engine = self.engine().clone();
+        let work = async move {
+            let ended = engine.writer().run(delete).await?;
+            engine.revocations().add(ended, crate::clock::now());
+            engine.erasing().notify_one();
+            Ok(())
+        };
+        // What follows does so even if nobody waits for it any more.
+        self.engine().tasks().finish(work).await
     }
 }
 
@@ -265,24 +270,56 @@ struct Task {
     limits: Limits,
 }
 
+/// How far a deletion is taken.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The person is in no group and keeps nothing, which is soon done.
+    Leave,
+    /// All of it.
+    Finish,
+}
+
 impl Task {
+    /// Finishes what was begun, in two rounds: what somebody wrote may be much, and nobody else
+    /// stays in their groups for as long.
     async fn finish_all(&self) -> Result<()> {
+        self.take_all(Step::Leave).await?;
+        self.take_all(Step::Finish).await
+    }
+
+    /// Takes everybody's deletion up to a step. Whoever's fails holds up nobody else's.
+    async fn take_all(&self, step: Step) -> Result<()> {
+        let mut key = Uuid::nil();
         loop {
-            let pending = queries::erasures(&self.store.read(), ROWS_AT_ONCE).await?;
-            if pending.is_empty() {
+            let db = self.store.read();
+            let pending = queries::erasures(&db, key, ROWS_AT_ONCE).await?;
+            let Some(last) = pending.last() else {
                 return Ok(());
-            }
-            for row in pending {
-                let user = row.user_id.into();
-                self.leave_groups(user).await?;
-                self.forget_own(user).await?;
-                if row.scope == Scope::Messages {
-                    self.erase_messages(user).await?;
+            };
+            key = last.user_id;
+            for row in &pending {
+                if let Err(error) = self.take(row, step).await {
+                    tracing::warn!(
+                        user.id = %row.user_id,
+                        error = &error as &dyn std::error::Error,
+                        "erasing an account failed; it is tried again"
+                    );
                 }
-                let scope = row.scope;
-                self.writer.run(Finish { user, scope }).await?;
             }
         }
+    }
+
+    async fn take(&self, row: &erasure::Model, step: Step) -> Result<()> {
+        let (user, scope) = (row.user_id.into(), row.scope);
+        self.leave_groups(user).await?;
+        self.forget_own(user).await?;
+        if let Step::Leave = step {
+            return Ok(());
+        }
+        if scope == Scope::Messages {
+            self.erase_messages(user).await?;
+        }
+        self.writer.run(Finish { user, scope }).await
     }
 
     async fn leave_groups(&self, user: UserId) -> Result<()> {

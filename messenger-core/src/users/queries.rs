@@ -258,9 +258,14 @@ pub(crate) async fn prefs_changed(
     Ok(rows.into_iter().map(Pref::from).collect())
 }
 
-/// Deletions of accounts that are not finished, up to `limit`.
-pub(crate) async fn erasures(db: &impl ConnectionTrait, limit: u64) -> Result<Vec<erasure::Model>> {
+/// Deletions of accounts that are not finished, ordered by user, after a key, up to `limit`.
+pub(crate) async fn erasures(
+    db: &impl ConnectionTrait,
+    key: Uuid,
+    limit: u64,
+) -> Result<Vec<erasure::Model>> {
     let rows = erasure::Entity::find()
+        .filter(erasure::Column::UserId.gt(key))
         .order_by_asc(erasure::Column::UserId)
         .limit(limit)
         .all(db)

@@ -334,6 +334,46 @@ on_both_databases!(
         engine.close().await;
     }
 
+    // A row of the first one is damaged, so that it can not be read.
+    async fn an_account_that_can_not_be_erased_holds_up_nobody_elses(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let carol = world.person("carol").await;
+        let group = carol.create_group(&[&bob]).await;
+        let damaged = alice.create_group(&[]).await;
+        let damage = match world.place.kind() {
+            tests::DatabaseKind::Sqlite => format!("x'{}'", damaged.as_uuid().simple()),
+            tests::DatabaseKind::Postgres => format!("'{damaged}'"),
+        };
+        let damage = format!("UPDATE members SET role = 99 WHERE conversation_id = {damage}");
+        world.place.execute(&damage).await;
+
+        delete(&alice, Erase::Nothing).await.unwrap();
+        delete(&bob, Erase::Nothing).await.unwrap();
+
+        eventually("bob's is erased", async || {
+            world.place.count("erasures").await == 1
+        })
+        .await;
+        let left = roles(&carol, group).await;
+        assert_eq!(left, [("carol".to_owned(), Role::Owner)]);
+    }
+
+    async fn a_deletion_that_nobody_waits_for_is_finished_at_once(world: World) {
+        let (alice, bob) = (world.person("alice").await, world.person("bob").await);
+        let group = bob.create_group(&[&alice]).await;
+        let users = world.engine.users();
+
+        let mut deleting = Box::pin(users.delete_me(&alice.actor, Erase::Nothing));
+        assert!(futures_util::poll!(deleting.as_mut()).is_pending());
+        drop(deleting);
+
+        eventually("alice has left", async || {
+            roles(&bob, group).await.len() == 1
+        })
+        .await;
+        done(&world).await;
+    }
+
     async fn whoever_listens_hears_of_each_step(world: World) {
         let (alice, bob) = (world.person("alice").await, world.person("bob").await);
         let group = bob.create_group(&[&alice]).await;
