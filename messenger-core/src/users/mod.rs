@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::engine::MessengerEngine;
 use crate::error::{Invalid, Result};
 use crate::events::Change;
-use crate::ids::UserId;
+use crate::ids::{Position, UserId};
 use crate::store::entity::{event, user};
 use crate::write::{Batch, ClientWriteId, LogRefs, Repeatable};
 
@@ -45,6 +45,8 @@ pub struct User {
     pub created_at: Timestamp,
     /// When their account was deleted; then their names are empty.
     pub deleted_at: Option<Timestamp>,
+    /// The position of the last change: of two forms, the greater one is newer.
+    pub version: Position,
 }
 
 /// A user whom the host knows by its own log-in.
@@ -216,6 +218,7 @@ impl From<&user::Model> for User {
             display_name: DisplayName::stored(&row.display_name),
             created_at: Timestamp::from_micros(row.created_at),
             deleted_at: row.deleted_at.map(Timestamp::from_micros),
+            version: Position::stored(row.changed_pos),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use messenger_core::auth::{Login, NewAccount, Password};
-use messenger_core::users::Username;
+use messenger_core::users::{DisplayName, Username};
 use messenger_core::{Error, MessengerEngine};
 
 use tests::DatabaseKind;
@@ -157,5 +157,20 @@ on_both_databases!(
                 .await
                 .is_ok()
         );
+    }
+
+    async fn of_two_forms_of_a_profile_the_newer_one_has_the_greater_version(world: World) {
+        let (alice, bob, _) = world.alice_and_bob().await;
+        let users = world.engine.users();
+        let late = users.batch(&bob.actor, &[alice.user.id]).await.unwrap();
+        assert_eq!(late, [alice.user.clone()]);
+
+        let name = DisplayName::parse("Alice B").unwrap();
+        let changed = users.change_profile(&alice.actor, name).await.unwrap();
+
+        assert!(changed.version > late[0].version);
+        let bootstrap = world.engine.sync().bootstrap(&bob.actor).await.unwrap();
+        assert!(bootstrap.users.contains(&changed));
+        assert!(changed.version <= bootstrap.stamp.as_of);
     }
 );
