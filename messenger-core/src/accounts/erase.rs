@@ -86,6 +86,13 @@ impl Users<'_> {
     /// [`Erase::Messages`], also all that the person wrote is deleted, in conversations that they
     /// have left as well, and their reactions go.
     ///
+    /// What stays: the id, and the digest of the username; under which keys something was kept and
+    /// who was blocked once, without values, since the person's devices learn from these rows that
+    /// it is no more; for [`Limits::ended_sessions_kept`] the sessions, which lose the names of their
+    /// devices unless they had ended before; which conversations they were in and how far they had read;
+    /// and of direct conversations, and of groups that they had left before, whether they were
+    /// muted, pinned or archived.
+    ///
     /// Deleting again changes nothing, or adds what was not erased the first time.
     ///
     /// # Errors
@@ -174,6 +181,13 @@ impl Operation for DeleteAccount {
         }
         let ended = auth::live_sessions(batch, self.user);
         batch.revoke_sessions(self.user, &ended);
+        let sessions = batch.sessions.rows().filter(|row| row.user_id == id);
+        let sessions: Vec<Uuid> = sessions.map(|row| row.id).collect();
+        for session in sessions {
+            if let Some(row) = batch.sessions.change(&session) {
+                row.device = None;
+            }
+        }
         Ok(ended)
     }
 }

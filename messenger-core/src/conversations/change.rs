@@ -291,6 +291,14 @@ impl Operation for LeaveForGood {
         }
         let state = member::State::Left;
         take_out(batch, self.conversation, self.user, state, self.user);
+        // Their devices forget the group with all of this.
+        let key = (self.conversation.as_uuid(), self.user.as_uuid());
+        if let Some(row) = batch.members.change(&key) {
+            row.muted_until = None;
+            row.pinned_at = None;
+            row.archived_at = None;
+            row.marked_unread = false;
+        }
         Ok(())
     }
 }

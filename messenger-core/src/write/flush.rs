@@ -37,6 +37,7 @@ const ERASURES: Shape<erasure::Entity> =
     Shape::by("update erasures", &[erasure::Column::UserId]).set(&[erasure::Column::Scope]);
 const SESSIONS: Shape<session::Entity> =
     Shape::by("update sessions", &[session::Column::Id]).set(&[
+        session::Column::Device,
         session::Column::LastUsedAt,
         session::Column::ExpiresAt,
         session::Column::RevokedAt,

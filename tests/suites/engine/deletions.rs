@@ -2,7 +2,7 @@
 
 use messenger_core::accounts::Erase;
 use messenger_core::auth::{NewAccount, Password};
-use messenger_core::conversations::Role;
+use messenger_core::conversations::{Role, SettingsChange};
 use messenger_core::events::EventKind;
 use messenger_core::messages::Reaction;
 use messenger_core::users::Username;
@@ -52,7 +52,7 @@ async fn register(engine: &MessengerEngine, name: &str) -> Result<messenger_core
         username: Username::parse(name)?,
         display_name: None,
         password: Password::parse("correct horse battery staple")?,
-        device: None,
+        device: Some("phone".to_owned()),
     };
     engine.auth().register(account).await
 }
@@ -265,6 +265,30 @@ on_both_databases!(
         assert_eq!(world.place.number(kept).await, 0);
         let blocks = "SELECT count(*) FROM blocks WHERE state = 1";
         assert_eq!(world.place.number(blocks).await, 0);
+    }
+
+    async fn the_names_of_devices_and_how_groups_were_kept_are_erased(world: World) {
+        let login = register(&world.engine, "alice").await.unwrap();
+        let auth = world.engine.auth();
+        let actor = auth.verify(&login.tokens.access_token).await.unwrap();
+        let alice = Person {
+            engine: world.engine.clone(),
+            user: login.user,
+            actor,
+        };
+        let group = alice.create_group(&[]).await;
+        let mut change = SettingsChange::default();
+        (change.pinned, change.archived) = (Some(true), Some(true));
+        change.marked_unread = Some(true);
+        alice.change_settings(group, change).await.unwrap();
+
+        delete(&alice, Erase::Nothing).await.unwrap();
+        done(&world).await;
+
+        assert_eq!(world.place.count("sessions WHERE device IS NULL").await, 1);
+        let kept = "SELECT count(*) FROM members \
+                    WHERE pinned_at IS NOT NULL OR archived_at IS NOT NULL OR marked_unread";
+        assert_eq!(world.place.number(kept).await, 0);
     }
 
     async fn a_device_hears_of_all_that_was_emptied_page_by_page(world: World) {
