@@ -44,8 +44,8 @@ use tokio_util::task::TaskTracker;
 pub use crate::origin::Origin;
 pub use crate::settings::{DatabaseDurability, Hidden, LogFormat, Settings, read};
 
-use crate::api::auth::Quotas;
 use crate::api::events::Sockets;
+use crate::api::quota::Quotas;
 use crate::edge::Edge;
 use crate::rate::{Rate, RateByClient};
 

@@ -11,16 +11,12 @@
 //! | `GET /auth/sessions` | who is logged in, from where |
 //! | `DELETE /auth/sessions/{session_id}` | the end of one session |
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::time::Instant;
-
 use messenger_core::auth::{Login, NewAccount, Password, Session as EngineSession};
 use messenger_core::users::{DisplayName, Username};
 use messenger_core::{Error as EngineError, MessengerEngine, SessionId};
+use poem::Request;
 use poem::http::header;
 use poem::web::Data;
-use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::param::Path;
 use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
@@ -28,12 +24,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::Tag;
-use crate::api::bearer::Caller;
+use crate::api::bearer::{Caller, CallerFailure};
 use crate::api::body::ApiJson;
-use crate::api::envelope::{Answer, Created, Failure, Fault, failures};
+use crate::api::envelope::{Answer, Created, Done, Failure, Fault, failures};
+use crate::api::quota::Quota;
 use crate::api::users::UserPublic;
 use crate::api::wire::{Nullable, PathId, Time};
-use crate::rate::{RateByClient, client_address};
 
 /// Length of a refresh token, in bytes.
 const REFRESH_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 20..=512;
@@ -188,31 +184,6 @@ impl Auth {
     }
 }
 
-/// One request out of those that a client address may make on a path, taken before anything else
-/// is looked at.
-#[derive(Debug)]
-pub(crate) struct Quota;
-
-/// The limit on requests that guess passwords or tokens, and whose word on addresses it takes.
-#[derive(Debug)]
-pub(crate) struct Quotas {
-    pub(crate) rates: RateByClient,
-    pub(crate) trusted_proxies: Vec<IpAddr>,
-}
-
-impl<'a> FromRequest<'a> for Quota {
-    async fn from_request(request: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
-        let quotas = Data::<&Arc<Quotas>>::from_request(request, body).await?;
-        // Without an address, as on a Unix socket, all are one client.
-        let peer = request.remote_addr().as_socket_addr();
-        let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
-        let client = client_address(peer, request.headers(), &quotas.trusted_proxies);
-        let path = request.original_uri().path();
-        let admitted = quotas.rates.admit(client, path, Instant::now());
-        Ok(admitted.map(|()| Self).map_err(Failure::rate_limited)?)
-    }
-}
-
 /// Returns what the client says it is, to tell sessions apart by.
 fn device(request: &Request) -> Option<String> {
     let agent = request.headers().get(header::USER_AGENT)?.to_str().ok()?;
@@ -220,10 +191,6 @@ fn device(request: &Request) -> Option<String> {
     (!agent.is_empty()).then(|| agent.to_owned())
 }
 
-failures! {
-    /// How a call that needs nothing but a caller can fail.
-    CallerFailure: CALLER;
-}
 failures! {
     /// How registering can fail.
     RegisterFailure: BODY, QUOTA, WRITE;
@@ -421,17 +388,6 @@ impl From<EngineSession> for Session {
             current: session.current,
         }
     }
-}
-
-/// It is done.
-#[derive(Object, Serialize)]
-pub(crate) struct Done {
-    /// Always `true`.
-    ok: bool,
-}
-
-impl Done {
-    pub(crate) const OK: Self = Self { ok: true };
 }
 
 /// How many sessions were ended.

@@ -9,7 +9,7 @@ use poem::{FromRequest, Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use crate::api::envelope::Failure;
+use crate::api::envelope::{Failure, failures};
 
 const HEADER_SCHEME: &str = "bearer";
 const QUERY_SCHEME: &str = "access_token";
@@ -124,4 +124,9 @@ fn scheme_of_type(ty: &'static str) -> MetaSecurityScheme {
         flows: None,
         openid_connect_url: None,
     }
+}
+
+failures! {
+    /// How a call that needs nothing but a caller can fail.
+    CallerFailure: CALLER;
 }

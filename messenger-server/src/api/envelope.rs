@@ -106,6 +106,17 @@ impl ErrorBody {
     }
 }
 
+/// It is done.
+#[derive(Object, Serialize)]
+pub(crate) struct Done {
+    /// Always `true`.
+    ok: bool,
+}
+
+impl Done {
+    pub(crate) const OK: Self = Self { ok: true };
+}
+
 /// A successful answer with its status.
 #[derive(Debug)]
 pub(crate) struct Answer<T, const STATUS: u16 = 200>(pub(crate) T);

@@ -17,11 +17,10 @@ use poem_openapi::{Object, OpenApi};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Tag;
-use crate::api::auth::Done;
 use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::conversations::{ConversationSummary, MemberPublic, named};
-use crate::api::envelope::{Answer, Created, Failure, Fault, failures};
+use crate::api::envelope::{Answer, Created, Done, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::users::{hundred, page};
 use crate::api::wire::{PathId, Whole};

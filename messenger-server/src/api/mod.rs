@@ -31,6 +31,7 @@ mod health;
 mod idempotency;
 mod messages;
 mod own;
+pub(crate) mod quota;
 mod spec;
 mod sync;
 mod users;

@@ -30,10 +30,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::Tag;
-use crate::api::auth::{CallerFailure, Done};
-use crate::api::bearer::Caller;
+use crate::api::bearer::{Caller, CallerFailure};
 use crate::api::body::ApiJson;
-use crate::api::envelope::{Answer, Failure, Fault, failures};
+use crate::api::envelope::{Answer, Done, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::users::{UserPublic, hundred, page};
 use crate::api::wire::{AnyJson, PathId, Text, Whole};

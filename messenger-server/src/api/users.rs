@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::Tag;
-use crate::api::auth::{CallerFailure, Done, Quota};
-use crate::api::bearer::Caller;
+use crate::api::bearer::{Caller, CallerFailure};
 use crate::api::body::ApiJson;
-use crate::api::envelope::{Answer, Failure, Fault, failures};
+use crate::api::envelope::{Answer, Done, Failure, Fault, failures};
 use crate::api::idempotency::IdempotencyKey;
+use crate::api::quota::Quota;
 use crate::api::wire::{Nullable, PathId, Text, Time, Whole};
 
 /// The routes of this file.

@@ -163,7 +163,7 @@ on_both_databases!(
         let (alice, bob, _) = world.alice_and_bob().await;
         let users = world.engine.users();
         let late = users.batch(&bob.actor, &[alice.user.id]).await.unwrap();
-        assert_eq!(late, [alice.user.clone()]);
+        assert_eq!(late, std::slice::from_ref(&alice.user));
 
         let name = DisplayName::parse("Alice B").unwrap();
         let changed = users.change_profile(&alice.actor, name).await.unwrap();
