@@ -191,6 +191,7 @@ impl OfflineClient {
                     match self.replica.take_frame(&frame).await? {
                         Some(Next::UpToDate) => self.show().await?,
                         Some(Next::BeginAgain) => return Err(self.anew(&frame).into()),
+                        Some(Next::AskAgain) => bail!(Offline::default()),
                         Some(Next::More) | None => {}
                     }
                 }

@@ -70,6 +70,8 @@ pub(crate) struct Replica {
     db: SqliteConnection,
     /// The person's id.
     me: String,
+    /// The newest moment that was seen when it was asked last.
+    asked: Option<i64>,
 }
 
 /// What to do next.
@@ -81,6 +83,8 @@ pub(crate) enum Next {
     UpToDate,
     /// The replica has to begin again; what it shows stays until it has.
     BeginAgain,
+    /// Nothing was taken in: ask again, on a new connection.
+    AskAgain,
 }
 
 /// Messages of a conversation that are missing, both ends included.
@@ -127,6 +131,7 @@ impl Replica {
         Ok(Self {
             db,
             me: me.to_owned(),
+            asked: None,
         })
     }
 
@@ -137,6 +142,7 @@ impl Replica {
         timeline_limit: u32,
     ) -> sqlx::Result<String> {
         let (cursor, seen) = self.place().await?;
+        self.asked = seen;
         let bounds = format!("limit={limit}&timeline_limit={timeline_limit}");
         Ok(match (cursor, seen) {
             (None, _) => format!("/v1/sync/bootstrap?{bounds}"),
@@ -150,6 +156,7 @@ impl Replica {
     /// The command with which a socket goes on from here.
     pub(crate) async fn resume(&mut self, limit: u32, timeline_limit: u32) -> sqlx::Result<Value> {
         let (cursor, seen) = self.place().await?;
+        self.asked = seen;
         let mut command = json!({"op": "resume", "limit": limit, "timeline_limit": timeline_limit});
         if let Some(cursor) = cursor {
             command["cursor"] = json!(cursor);
@@ -163,7 +170,9 @@ impl Replica {
     /// Takes in the `data` of an answer to [`next_page`](Self::next_page).
     pub(crate) async fn take_page(&mut self, data: &Value) -> sqlx::Result<Next> {
         let mut change = Change::begin(self).await?;
-        change.page(data).await?;
+        if !change.page(data).await? {
+            return Ok(Next::AskAgain);
+        }
         if data["has_more"] == false {
             change.sweep().await?;
         }
@@ -191,7 +200,9 @@ impl Replica {
         let mut next = Next::UpToDate;
         match kind {
             "sync.page" => {
-                change.page(&frame["data"]).await?;
+                if !change.page(&frame["data"]).await? {
+                    return Ok(Some(Next::AskAgain));
+                }
                 match frame["data"]["has_more"] == true {
                     true => next = Next::More,
                     false => change.sweep().await?,
@@ -408,6 +419,7 @@ impl Replica {
 struct Change<'a> {
     tx: sqlx::Transaction<'a, sqlx::Sqlite>,
     me: &'a str,
+    asked: Option<i64>,
     generation: i64,
 }
 
@@ -420,6 +432,7 @@ impl<'a> Change<'a> {
         Ok(Self {
             tx,
             me: &replica.me,
+            asked: replica.asked,
             generation,
         })
     }
@@ -442,10 +455,19 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    async fn page(&mut self, data: &Value) -> sqlx::Result<()> {
+    /// Takes in a page, unless something was seen since it was asked for that may be of another life
+    /// of the database.
+    async fn page(&mut self, data: &Value) -> sqlx::Result<bool> {
+        let stamp = &data["stamps"][0];
+        let place: (Option<i64>, Option<i64>) = sqlx::query_as("SELECT fence, seen FROM place")
+            .fetch_one(&mut *self.tx)
+            .await?;
+        let (known, seen) = place;
+        if known.is_some() && known != stamp["fence"].as_i64() && seen > self.asked {
+            return Ok(false);
+        }
         // The page may have been under way while a later answer came.
         let sql = "UPDATE place SET fence = ?, seen = CASE WHEN seen > ? THEN seen END";
-        let stamp = &data["stamps"][0];
         sqlx::query(sql)
             .bind(stamp["fence"].as_i64())
             .bind(number(&stamp["as_of"]))
@@ -488,7 +510,7 @@ impl<'a> Change<'a> {
         for block in rows(&data["self"]["blocks"]) {
             self.own("block", text(&block["user_id"]), block).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Drops what has not come again since the replica began again.

@@ -178,10 +178,15 @@ impl Task {
         let mut is_run = false;
         loop {
             self.drained().await?;
-            let Pulled { page, next } = self.engine.sync().pull(&self.actor, &self.pull).await?;
+            let sync = self.engine.sync();
+            let cursor = self.pull.cursor.as_ref();
+            let known = cursor.and_then(|cursor| sync.known(&self.actor, cursor));
+            let Pulled { page, next } = sync.pull(&self.actor, &self.pull).await?;
+            // A client that holds an answer from another life of the database has to know.
+            let is_other_life = known.is_some_and(|known| known < page.stamp.fence);
             let (has_more, as_of) = (page.has_more, page.stamp.as_of);
             // The end of a run is told even if it is empty: whoever began forgets what did not come.
-            if !page.is_empty() || has_more || is_run {
+            if !page.is_empty() || has_more || is_run || is_other_life {
                 is_run = has_more;
                 self.tell(Update::Page {
                     page: Box::new(page),

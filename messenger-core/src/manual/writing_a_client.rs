@@ -23,7 +23,8 @@
 //!
 //! In this order:
 //!
-//! - **`users`**: the newer one replaces the older. One with `deleted_at` has empty names.
+//! - **`users`**: replace what is known; a user from `/v1/users/batch` or a search does not replace one
+//!   that a sync or a `user.updated` brought. One with `deleted_at` has empty names.
 //! - **`removed_conversations`**: forget the conversation, unless the `membership_version` that is
 //!   known is not smaller than the removal's `version`: then it was joined again since.
 //! - **`conversations`**: `initial` voids everything that is known of it. Otherwise it replaces the
@@ -111,7 +112,8 @@
 //! The newest `stamp.as_of` of such answers is what the next sync is asked with: `seen=0:<as_of>`,
 //! so that a database that was put back and has lost it says so. Only a page of that moment or a later
 //! one (`stamps[].as_of`) makes it void: any other frame, and a page that was under way meanwhile, may
-//! be older.
+//! be older. If the page's `stamps[].fence` is not the one that was known, and `seen` has grown since
+//! it was asked for, the page is not taken in: ask again, on a new connection.
 //!
 //! # Writing
 //!

@@ -327,6 +327,13 @@ impl<'a> Sync<'a> {
         }
     }
 
+    /// Up to where a client may know something that has a cursor; `None` if the cursor is none.
+    pub(crate) fn known(&self, actor: &Actor, cursor: &Cursor) -> Option<Position> {
+        let key = &self.engine.store().cursor_key;
+        let token = Token::open(cursor, key, actor.user_id()).ok()?;
+        Some(Position::stored(token.at))
+    }
+
     async fn look(&self, actor: &Actor, pull: &Pull) -> Result<Pulled> {
         let store = self.engine.store();
         let (user, limits, pull) = (actor.user_id(), self.engine.limits().clone(), pull.clone());

@@ -119,7 +119,7 @@ impl Device {
             for _ in 0..=random.below(6) {
                 let frame = line.next().await;
                 let next = self.replica.take_frame(&frame).await.unwrap();
-                if next == Some(Next::BeginAgain) {
+                if matches!(next, Some(Next::BeginAgain | Next::AskAgain)) {
                     break;
                 }
                 if frame["type"] == "sync.live" {

@@ -493,7 +493,11 @@ impl Story {
 
     async fn hear(&mut self, n: usize, person: &Person, update: Option<Result<Update, Error>>) {
         match update.unwrap() {
-            Ok(update) => self.replicas[n].take(person.user.id, update),
+            Ok(update) => {
+                if !self.replicas[n].take(person.user.id, update) {
+                    self.streams[n] = None;
+                }
+            }
             Err(Error::ResyncRequired(reason)) => {
                 self.replicas[n].begin_again(reason);
                 self.streams[n] = None;

@@ -45,6 +45,8 @@ pub(crate) struct Replica {
     pub(crate) blocks: BTreeMap<UserId, Block>,
     /// The newest position of any answer since the last page, and the history that it belongs to.
     seen: Option<Position>,
+    /// What was asked with last.
+    asked: Option<Position>,
     fence: Option<Position>,
     /// The position up to which pages and events have told everything.
     pub(crate) told: Position,
@@ -93,7 +95,8 @@ impl Replica {
     }
 
     /// What to ask with, to go on from here.
-    pub(crate) fn ask(&self, size: Size) -> Pull {
+    pub(crate) fn ask(&mut self, size: Size) -> Pull {
+        self.asked = self.seen;
         Pull {
             cursor: self.cursor.clone(),
             seen: self.seen,
@@ -114,7 +117,9 @@ impl Replica {
             }
             Err(error) => panic!("{error:?}"),
         };
-        assert!(!self.has_diverged(), "what was lost is taken for history");
+        if !self.may_take(&pulled.page) {
+            return true;
+        }
         let own = pulled.page.own.prefs.len() + pulled.page.own.blocks.len();
         let rows = pulled.page.messages.len() + pulled.page.conversations.len() + own;
         let most = (size.limit + size.timeline + 1) as usize;
@@ -123,6 +128,17 @@ impl Replica {
         self.apply(pulled.page);
         self.cursor = Some(pulled.next);
         has_more
+    }
+
+    /// Whether a page goes together with what is here. If it is of another life of the database, and
+    /// something was seen since it was asked for, it is asked for again.
+    fn may_take(&self, page: &Page) -> bool {
+        let is_same = self.fence.is_none_or(|fence| fence == page.stamp.fence);
+        if !is_same && self.seen > self.asked {
+            return false;
+        }
+        assert!(!self.has_diverged(), "what was lost is taken for history");
+        true
     }
 
     /// Whether anything here is of a history that a restore took back.
@@ -153,13 +169,13 @@ impl Replica {
         self.told = position;
         self.is_beyond = false;
         self.newest = self.newest.max(position);
-        self.seen = self.seen.filter(|seen| *seen > position);
     }
 
     fn apply(&mut self, page: Page) {
         assert!(page.stamp.as_of >= self.told, "a page of the past");
         self.is_whole = !page.has_more;
         self.told(page.stamp.as_of);
+        self.seen = self.seen.filter(|seen| *seen > page.stamp.as_of);
         self.fence = Some(page.stamp.fence);
         for user in page.users {
             self.users.insert(user.id, user);
@@ -247,11 +263,13 @@ impl Replica {
         (prefs.collect(), blocks.collect())
     }
 
-    /// Takes in what a stream brings.
-    pub(crate) fn take(&mut self, me: UserId, update: Update) {
+    /// Takes in what a stream brings; tells whether the stream may go on.
+    pub(crate) fn take(&mut self, me: UserId, update: Update) -> bool {
         match update {
             Update::Page { page, cursor } => {
-                assert!(!self.has_diverged(), "what was lost is taken for history");
+                if !self.may_take(&page) {
+                    return false;
+                }
                 self.apply(*page);
                 self.cursor = Some(cursor);
             }
@@ -266,6 +284,7 @@ impl Replica {
             }
             _ => {}
         }
+        true
     }
 
     fn happened(&mut self, me: UserId, event: &Event) {
