@@ -314,26 +314,28 @@ mod tests {
     use super::*;
     use crate::ids::{Position, Seq};
 
-    /// People who all belong to one conversation.
+    /// Somebody, and people who each share a conversation with them alone.
     struct Place {
         listeners: Listeners,
         people: Presences,
-        conversation: ConversationId,
         looks: i64,
     }
+
+    const SOMEBODY: u128 = 0;
+    const OTHERS: u128 = 3_000;
 
     impl Place {
         fn new() -> Self {
             Self {
                 listeners: Listeners::new(&Limits::default(), Position::ZERO),
                 people: Presences::default(),
-                conversation: Uuid::from_u128(1).into(),
                 looks: 0,
             }
         }
 
         fn arrives(&mut self, user: UserId) -> Attached {
-            let conversations = vec![(self.conversation, Seq::ZERO)];
+            let shared = shared(user).map(|id| (id, Seq::ZERO));
+            let conversations = shared.collect();
             let (head, last) = (Position::ZERO, Position::ZERO);
             let place = self.listeners.attach(user, conversations, head, last);
             place.expect("nothing has moved")
@@ -357,7 +359,10 @@ mod tests {
                 if due.is_empty() {
                     break;
                 }
-                let shared: Vec<_> = due.iter().map(|user| (*user, self.conversation)).collect();
+                let shared = due
+                    .iter()
+                    .flat_map(|user| shared(*user).map(|id| (*user, id)));
+                let shared: Vec<_> = shared.collect();
                 self.people.tell(&self.listeners, &due, &shared);
             }
             let gone: Vec<UserId> = self.people.gone().into_keys().collect();
@@ -368,6 +373,15 @@ mod tests {
 
     fn user(number: u128) -> UserId {
         Uuid::from_u128(number).into()
+    }
+
+    /// The conversations of somebody, named after the other person.
+    fn shared(user: UserId) -> impl Iterator<Item = ConversationId> {
+        let others = match user.as_uuid().as_u128() {
+            SOMEBODY => 1..=OTHERS,
+            other => other..=other,
+        };
+        others.map(|other| Uuid::from_u128(other).into())
     }
 
     /// What a channel has, signal by signal.
@@ -390,7 +404,7 @@ mod tests {
     #[test]
     fn whoever_only_reconnects_has_not_been_away() {
         let mut place = Place::new();
-        let mut alices = place.arrives(user(1));
+        let mut alices = place.arrives(user(SOMEBODY));
         let bobs = place.arrives(user(2));
         place.round();
         assert_eq!(told(&mut alices), [[(user(2), true)]]);
@@ -415,15 +429,14 @@ mod tests {
     #[test]
     fn many_who_come_at_once_are_told_together() {
         let mut place = Place::new();
-        let mut alices = place.arrives(user(0));
+        let mut alices = place.arrives(user(SOMEBODY));
         place.round();
-        let crowd = 3_000;
-        let kept: Vec<Attached> = (1..=crowd).map(|id| place.arrives(user(id))).collect();
+        let kept: Vec<Attached> = (1..=OTHERS).map(|id| place.arrives(user(id))).collect();
 
         place.round();
 
         let told = told(&mut alices);
-        assert!(told.len() <= 3_000_usize.div_ceil(PEOPLE_AT_ONCE) + 1);
+        assert!(told.len() <= kept.len().div_ceil(PEOPLE_AT_ONCE));
         let people: HashSet<_> = told.iter().flatten().collect();
         assert_eq!(people.len(), kept.len());
     }
