@@ -19,11 +19,11 @@ use crate::clock::Timestamp;
 use crate::conversations::{self, ConversationKind, Role};
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
-use crate::ids::{ConversationId, Seq, SessionId, UserId};
+use crate::ids::{ConversationId, Seq, UserId};
 use crate::json::raw;
 use crate::messages::{self, Message};
 use crate::store::entity::{conversation, member};
-use crate::users::Users;
+use crate::users::{self, Users};
 
 /// How long to wait before an export is asked for again for which there was no place.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ const SEQS_AT_ONCE: i64 = 200;
 #[must_use = "an export that is dropped has ended"]
 pub struct Export {
     engine: MessengerEngine,
-    session: Option<SessionId>,
+    actor: Actor,
     lines: mpsc::Receiver<Result<String>>,
     ended: bool,
 }
@@ -124,7 +124,7 @@ impl Users<'_> {
         });
         Ok(Export {
             engine: self.engine().clone(),
-            session: actor.session_id(),
+            actor: actor.clone(),
             lines,
             ended: false,
         })
@@ -141,11 +141,7 @@ impl Stream for Export {
         }
         let mut next = ready!(this.lines.poll_recv(cx));
         // The end of the session does not wait behind what was read before it.
-        let revocations = this.engine.revocations();
-        if this
-            .session
-            .is_some_and(|it| revocations.contains(it) == Some(true))
-        {
+        if this.engine.revocations().have_ended(&this.actor) {
             next = Some(Err(Error::InvalidToken));
         }
         this.ended = !matches!(next, Some(Ok(_)));
@@ -179,6 +175,8 @@ impl Task {
     async fn account(&self) -> Result<()> {
         let users = self.engine.users();
         let me = users.me(&self.actor).await?;
+        let db = self.engine.store().read();
+        let last_seen_at = users::queries::seen(&db, me.id).await?;
         self.tell(&json!({
             "type": "profile",
             "id": me.id.as_uuid(),
@@ -186,6 +184,7 @@ impl Task {
             "display_name": me.display_name.as_str(),
             "created_at": me.created_at.to_string(),
             "deleted_at": time(me.deleted_at),
+            "last_seen_at": time(last_seen_at),
         }))
         .await?;
         for pref in users.prefs(&self.actor).await? {

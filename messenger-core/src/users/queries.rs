@@ -347,6 +347,13 @@ async fn hidden(db: &impl ConnectionTrait, users: &[Uuid]) -> Result<Vec<Uuid>> 
     Ok(hidden.map(|(owner, _)| owner).collect())
 }
 
+/// When somebody was last seen, if that is known.
+pub(crate) async fn seen(db: &impl ConnectionTrait, user: UserId) -> Result<Option<Timestamp>> {
+    let row = user::Entity::find_by_id(user.as_uuid()).one(db).await?;
+    let at = row.and_then(|row| row.last_seen_at);
+    Ok(at.map(Timestamp::from_micros))
+}
+
 /// When those of the named people were last seen of whom a user may know it, ordered by id.
 pub(super) async fn last_seen(
     db: &impl ConnectionTrait,

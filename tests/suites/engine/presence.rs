@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use messenger_core::events::{Resumed, Update};
 use messenger_core::users::{PrefKey, PrefValue, Presence};
 use messenger_core::{Error, Limits, MessengerEngine};
+use serde_json::Value;
 use tests::soon;
 use tokio::time::sleep;
 
@@ -96,6 +98,12 @@ on_both_databases!(
         })
         .await;
         assert!(!stored.is_online);
+
+        let mut lines = engine.users().export(&bob.actor).unwrap();
+        let profile = soon("a line", lines.next()).await.unwrap().unwrap();
+        let profile: Value = serde_json::from_str(&profile).unwrap();
+        let last_seen_at = went.last_seen_at.map(|at| at.to_string());
+        assert_eq!(profile["last_seen_at"].as_str(), last_seen_at.as_deref());
 
         engine.close().await;
         let again = world.place.open().await;
