@@ -243,7 +243,8 @@ impl Socket {
             News::Reset(reason) => {
                 let (line, _) = live::reset(reason);
                 in_time(self.stream.feed(Message::text(line.json))).await?;
-                self.reset().await
+                // Boxed, as of `hear`.
+                Box::pin(self.reset()).await
             }
         }
     }
