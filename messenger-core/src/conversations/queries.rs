@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{
-    ActiveEnum, ColumnTrait, Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait,
-    FromQueryResult, IdenStatic, Iterable, JoinType, QueryFilter, QueryOrder, QueryResult,
-    QuerySelect, Select, Value,
+    ActiveEnum, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult,
+    IdenStatic, Iterable, JoinType, QueryFilter, QueryOrder, QueryResult, QuerySelect, Select,
+    Value,
 };
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use crate::ids::{ConversationId, Position, Seq, UserId};
 use crate::limits::Limits;
 use crate::store::entity::{conversation, member};
 use crate::store::windows::{self, Window};
-use crate::store::{IDS_PER_STATEMENT, Store, filled, filled_ids, statement};
+use crate::store::{Each, IDS_PER_STATEMENT, Store, filled, filled_ids, statement};
 use crate::users::{self, User};
 
 /// A user's conversations, the one with the newest message or change first.
@@ -639,23 +639,20 @@ pub(crate) async fn markers(
     after: &[(Uuid, i64)],
 ) -> Result<Vec<Marker>> {
     let mut markers = Vec::new();
+    let columns = member::Column::iter().map(|column| format!("m.{}", column.as_str()));
+    let columns = columns.collect::<Vec<_>>().join(", ");
     for some in after.chunks(IDS_PER_STATEMENT) {
         let nothing = |(conversation, _): &(Uuid, i64)| (*conversation, i64::MAX);
         let some = filled(some.iter().copied(), nothing);
-        // PostgreSQL takes the types of the columns from the first row.
-        let first = match db.get_database_backend() {
-            DbBackend::Postgres => "(?::uuid, ?::bigint)",
-            _ => "(?, ?)",
+        let each = Each {
+            types: &["uuid", "bigint"],
+            count: some.len(),
+            columns: &columns,
+            table: "members AS m",
+            of: "m.conversation_id = w.column1 AND m.read_pos > w.column2 AND m.state = ?",
+            then: "ORDER BY m.conversation_id, m.user_id",
         };
-        let places = [first].into_iter().chain(vec!["(?, ?)"; some.len() - 1]);
-        let columns = member::Column::iter().map(|column| format!("m.{}", column.as_str()));
-        let sql = format!(
-            "SELECT {} FROM (VALUES {}) AS w CROSS JOIN members AS m \
-             WHERE m.conversation_id = w.column1 AND m.read_pos > w.column2 AND m.state = ? \
-             ORDER BY m.conversation_id, m.user_id",
-            columns.collect::<Vec<_>>().join(", "),
-            places.collect::<Vec<_>>().join(", "),
-        );
+        let sql = each.sql(db);
         let values = some
             .into_iter()
             .flat_map(|(conversation, after)| [Value::from(conversation), Value::from(after)]);

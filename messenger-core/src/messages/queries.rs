@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::store::entity::{message, reaction};
 use crate::store::windows::{self, Window};
-use crate::store::{IDS_PER_STATEMENT, fence, filled, filled_ids, statement};
+use crate::store::{Each, IDS_PER_STATEMENT, fence, filled, filled_ids, statement};
 
 /// Messages between two sequence numbers that a member may see, ascending: the last ones before
 /// an end, else the first.
@@ -250,8 +250,8 @@ pub(crate) struct Edits {
     pub(crate) without: (i64, i64),
 }
 
-/// The messages that have changed since they were sent, up to a position, ordered by conversation
-/// and change: the first `limit` of them.
+/// The messages that have changed since they were sent, up to a position: in the order of what is
+/// asked, and by their changes within each, the first `limit` of them.
 pub(crate) async fn edited(
     db: &impl ConnectionTrait,
     edits: &[Edits],
@@ -266,36 +266,41 @@ pub(crate) async fn edited(
         ..*edit
     };
     let edits = filled(edits.iter().copied(), nothing);
-    let mut values: Vec<Value> = Vec::with_capacity(5 * edits.len() + 2);
-    for edit in &edits {
+    let mut values: Vec<Value> = Vec::with_capacity(6 * edits.len() + 3);
+    for (place, edit) in (0_i64..).zip(&edits) {
         values.extend([
             Value::from(edit.conversation),
             edit.after.into(),
             edit.visible_from.into(),
             edit.without.0.into(),
             edit.without.1.into(),
+            place.into(),
         ]);
     }
-    values.push(upto.into());
-    values.push(i64::try_from(limit).unwrap_or(i64::MAX).into());
-    // PostgreSQL takes the types of the columns from the first row.
-    let first = match db.get_database_backend() {
-        DbBackend::Postgres => "(?::uuid, ?::bigint, ?::bigint, ?::bigint, ?::bigint)",
-        _ => "(?, ?, ?, ?, ?)",
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    values.extend([upto.into(), limit.into()]);
+    // Along an index, no further than the limit: of very many edits none are read for nothing.
+    let (table, order, then) = match db.get_database_backend() {
+        DbBackend::Postgres => {
+            values.push(limit.into());
+            let then = "ORDER BY w.column6, m.changed_pos LIMIT ?";
+            ("messages AS m", "ORDER BY m.changed_pos LIMIT ?", then)
+        }
+        _ => ("messages AS m INDEXED BY messages_changed", "", "LIMIT ?"),
     };
-    let places = [first]
-        .into_iter()
-        .chain(vec!["(?, ?, ?, ?, ?)"; edits.len() - 1]);
-    let sql = format!(
-        "SELECT {} FROM (VALUES {}) AS w CROSS JOIN messages AS m \
-         WHERE m.conversation_id = w.column1 AND m.changed_pos > w.column2 \
-         AND m.changed_pos <= ? AND m.changed_pos > m.created_pos AND m.seq >= w.column3 \
-         AND NOT (m.seq >= w.column4 AND m.seq <= w.column5) \
-         ORDER BY m.conversation_id, m.changed_pos LIMIT ?",
-        windows::columns(),
-        places.collect::<Vec<_>>().join(", ")
-    );
-    let rows = message::Entity::find().from_raw_sql(statement(db, &sql, values));
+    let each = Each {
+        types: &["uuid", "bigint", "bigint", "bigint", "bigint", "bigint"],
+        count: edits.len(),
+        columns: &windows::columns(),
+        table,
+        of: &format!(
+            "m.conversation_id = w.column1 AND m.changed_pos > w.column2 \
+             AND m.changed_pos <= ? AND m.changed_pos > m.created_pos AND m.seq >= w.column3 \
+             AND NOT (m.seq >= w.column4 AND m.seq <= w.column5) {order}"
+        ),
+        then,
+    };
+    let rows = message::Entity::find().from_raw_sql(statement(db, &each.sql(db), values));
     Ok(rows.all(db).await?)
 }
 

@@ -34,7 +34,7 @@ use self::connect::{
 pub(crate) use self::error::is_constraint;
 pub(crate) use self::fence::SHARD;
 use self::schema::{deployment, migrate};
-pub(crate) use self::statement::{IDS_PER_STATEMENT, filled, filled_ids, statement};
+pub(crate) use self::statement::{Each, IDS_PER_STATEMENT, filled, filled_ids, statement};
 pub(crate) use self::url::Target;
 use crate::builder::Durability;
 use crate::error::{Error, Result};

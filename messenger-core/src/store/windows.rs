@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, Sta
 use uuid::Uuid;
 
 use super::entity::message;
-use super::{filled, statement};
+use super::{Each, filled, statement};
 use crate::error::Result;
 
 /// Stretches in one statement.
@@ -29,7 +29,14 @@ pub(crate) async fn rows(
     let mut found = Vec::new();
     let columns = columns();
     for some in windows.chunks(WINDOWS_PER_STATEMENT) {
-        let statement = within(db, &columns, some, "ORDER BY m.conversation_id, m.seq", []);
+        let statement = within(
+            db,
+            &columns,
+            some,
+            "",
+            "ORDER BY m.conversation_id, m.seq",
+            [],
+        );
         let rows = message::Entity::find().from_raw_sql(statement);
         found.append(&mut rows.all(db).await?);
     }
@@ -47,14 +54,16 @@ pub(crate) async fn sent_after(
     let mut found = Vec::new();
     let columns = columns();
     for some in windows.chunks(WINDOWS_PER_STATEMENT) {
-        let rest = match db.get_database_backend() {
-            DbBackend::Postgres => "AND m.created_pos > ? ORDER BY w.column4, m.seq LIMIT ?",
+        let which = "AND m.created_pos > ?";
+        let then = match db.get_database_backend() {
+            DbBackend::Postgres => "ORDER BY w.column4, m.seq LIMIT ?",
             // A cross join goes through the stretches in their order, along an index. Asked for the
             // order, SQLite would read all of them before it leaves out what is too much.
-            _ => "AND m.created_pos > ? LIMIT ?",
+            _ => "LIMIT ?",
         };
         let left = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
-        let statement = within(db, &columns, some, rest, [position.into(), left.into()]);
+        let more = [position.into(), left.into()];
+        let statement = within(db, &columns, some, which, then, more);
         let rows = message::Entity::find().from_raw_sql(statement);
         found.append(&mut rows.all(db).await?);
     }
@@ -72,7 +81,8 @@ pub(crate) async fn deleted(
             db,
             "m.conversation_id, count(*)",
             some,
-            "AND m.deleted_at IS NOT NULL GROUP BY m.conversation_id",
+            "AND m.deleted_at IS NOT NULL",
+            "GROUP BY m.conversation_id",
             [],
         );
         for row in db.query_all_raw(statement).await? {
@@ -82,12 +92,14 @@ pub(crate) async fn deleted(
     Ok(found)
 }
 
-/// A statement over the messages of several stretches, `w.column4` being the place of one.
+/// A statement over the messages of several stretches, those for `which` some condition holds;
+/// `w.column4` is the place of a stretch.
 fn within<const N: usize>(
     db: &impl ConnectionTrait,
     columns: &str,
     windows: &[Window],
-    rest: &'static str,
+    which: &str,
+    then: &'static str,
     more: [Value; N],
 ) -> Statement {
     let nothing = |window: &Window| Window {
@@ -96,18 +108,16 @@ fn within<const N: usize>(
         ..*window
     };
     let windows = filled(windows.iter().copied(), nothing);
-    // PostgreSQL takes the types of the columns from the first row.
-    let first = match db.get_database_backend() {
-        DbBackend::Postgres => "(?::uuid, ?::bigint, ?::bigint, ?::bigint)",
-        _ => "(?, ?, ?, ?)",
+    let each = Each {
+        types: &["uuid", "bigint", "bigint", "bigint"],
+        count: windows.len(),
+        columns,
+        table: "messages AS m",
+        of: &format!(
+            "m.conversation_id = w.column1 AND m.seq >= w.column2 AND m.seq <= w.column3 {which}"
+        ),
+        then,
     };
-    let places = [first].into_iter();
-    let places = places.chain(vec!["(?, ?, ?, ?)"; windows.len().saturating_sub(1)]);
-    let sql = format!(
-        "SELECT {columns} FROM (VALUES {}) AS w CROSS JOIN messages AS m \
-         WHERE m.conversation_id = w.column1 AND m.seq >= w.column2 AND m.seq <= w.column3 {rest}",
-        places.collect::<Vec<_>>().join(", ")
-    );
     let values = (0_i64..).zip(&windows).flat_map(|(place, window)| {
         [
             Value::from(window.conversation),
@@ -116,7 +126,7 @@ fn within<const N: usize>(
             place.into(),
         ]
     });
-    statement(db, &sql, values.chain(more))
+    statement(db, &each.sql(db), values.chain(more))
 }
 
 /// The columns of a message, of a table called `m`.
