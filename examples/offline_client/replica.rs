@@ -21,7 +21,7 @@ const SCHEMA: &str = "
     ) STRICT;
     INSERT OR IGNORE INTO place VALUES (1, NULL, NULL, NULL, 1);
     CREATE TABLE IF NOT EXISTS users (
-        id TEXT PRIMARY KEY, row TEXT, generation INTEGER
+        id TEXT PRIMARY KEY, version INTEGER, row TEXT, generation INTEGER
     ) STRICT;
     CREATE TABLE IF NOT EXISTS conversations (
         id TEXT PRIMARY KEY, row TEXT, generation INTEGER
@@ -554,8 +554,13 @@ impl<'a> Change<'a> {
     }
 
     async fn user(&mut self, user: &Value) -> sqlx::Result<()> {
-        sqlx::query("INSERT OR REPLACE INTO users VALUES (?, ?, ?)")
+        let sql = "INSERT INTO users VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE \
+                   SET version = excluded.version, row = excluded.row, \
+                       generation = excluded.generation \
+                   WHERE excluded.version >= version OR excluded.generation > generation";
+        sqlx::query(sql)
             .bind(text(&user["id"]))
+            .bind(number(&user["version"]))
             .bind(user.to_string())
             .bind(self.generation)
             .execute(&mut *self.tx)

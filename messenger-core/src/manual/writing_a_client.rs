@@ -23,8 +23,9 @@
 //!
 //! In this order:
 //!
-//! - **`users`**: replace what is known; a user from `/v1/users/batch` or a search does not replace one
-//!   that a sync or a `user.updated` brought. One with `deleted_at` has empty names.
+//! - **`users`**: of two forms of a user the one with the greater `version` is right; one from
+//!   `/v1/users/batch` or a search does not replace one that a sync or a frame brought. One with
+//!   `deleted_at` has empty names.
 //! - **`removed_conversations`**: forget the conversation, unless the `membership_version` that is
 //!   known is not smaller than the removal's `version`: then it was joined again since.
 //! - **`conversations`**: `initial` voids everything that is known of it. Otherwise it replaces the

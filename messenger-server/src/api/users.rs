@@ -232,6 +232,8 @@ pub(crate) struct UserPublic {
     /// When the account was deleted, if it was; then the names are empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted_at: Option<Time>,
+    /// The position of the last change: of two forms, the one with the greater version is newer.
+    version: i64,
 }
 
 impl From<User> for UserPublic {
@@ -248,6 +250,7 @@ impl From<&User> for UserPublic {
             display_name: user.display_name.as_str().to_owned(),
             created_at: user.created_at.into(),
             deleted_at: user.deleted_at.map(Time),
+            version: user.version.get(),
         }
     }
 }

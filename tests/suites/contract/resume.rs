@@ -175,9 +175,9 @@ on_both_databases!(
         );
 
         let name = json!({"display_name": "Alice A."});
-        alice.patch("/v1/users/me", &name).await.data(200);
+        let alice_now = alice.patch("/v1/users/me", &name).await.data(200).clone();
         let user = expect(&mut socket, "user.updated").await;
-        assert_eq!(user["payload"]["user"]["display_name"], "Alice A.");
+        assert_eq!(user["payload"]["user"], alice_now);
         assert_nothing_after(&bob, &cursor(&user)).await;
     }
 

@@ -286,11 +286,11 @@ on_both_databases!(
         );
         let body = json!({"display_name": "Alice A."});
 
-        let (page, _) = tokio::join!(bob.get(&path), alice.patch("/v1/users/me", &body));
+        let (page, changed) = tokio::join!(bob.get(&path), alice.patch("/v1/users/me", &body));
 
-        assert_eq!(
-            texts(&page.data(200)["users"], "display_name"),
-            ["Alice A."]
-        );
+        assert_eq!(page.data(200)["users"], json!([changed.data(200)]));
+        assert_eq!(changed.data(200)["display_name"], "Alice A.");
+        let version = changed.data(200)["version"].as_i64().unwrap();
+        assert!(version > alice.user["version"].as_i64().unwrap());
     }
 );
