@@ -402,13 +402,12 @@ pub(super) async fn last_seen(
     Ok(seen)
 }
 
-/// Who has blocked a user.
+/// Who has blocked a user, or had: they have the name.
 pub(crate) async fn blockers(db: &impl ConnectionTrait, user: UserId) -> Result<Vec<UserId>> {
     let owners: Vec<Uuid> = block::Entity::find()
         .select_only()
         .column(block::Column::OwnerId)
         .filter(block::Column::BlockedId.eq(user.as_uuid()))
-        .filter(block::Column::State.eq(block::State::Set))
         .into_tuple()
         .all(db)
         .await?;

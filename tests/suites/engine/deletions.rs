@@ -3,13 +3,15 @@
 use messenger_core::accounts::Erase;
 use messenger_core::auth::{NewAccount, Password};
 use messenger_core::conversations::{Role, SettingsChange};
-use messenger_core::events::EventKind;
+use messenger_core::events::{EventKind, Update};
 use messenger_core::messages::Reaction;
 use messenger_core::users::Username;
 use messenger_core::{ConversationId, Error, Limits, MessengerEngine, Result};
 
 use crate::replica::{Replica, Size};
-use crate::world::{Person, eventually, host_user, is_not_found, message, next, on_both_databases};
+use crate::world::{
+    Person, eventually, host_user, is_not_found, message, next, next_update, on_both_databases,
+};
 
 const SIZE: Size = Size {
     limit: 5,
@@ -242,9 +244,15 @@ on_both_databases!(
         replica.catch_up(&alice, SIZE).await;
         assert_eq!(replica.users[&bob.user.id], bob.user);
         alice.unblock(&carol).await.unwrap();
+        let mut following = alice.follow().await;
 
         for person in [&bob, &carol] {
             delete(person, Erase::Nothing).await.unwrap();
+            let told = next_update(&mut following).await;
+            let is_gone = matches!(&told, Update::Event { event, .. }
+                if matches!(&event.kind, EventKind::UserChanged { user }
+                    if user.id == person.user.id && user.deleted_at.is_some()));
+            assert!(is_gone, "{told:?}");
         }
 
         replica.catch_up(&alice, SIZE).await;
