@@ -1,4 +1,4 @@
-//! What catching up costs, and a send into a large group.
+//! What catching up costs, a send into a large group, and a send while everybody comes back.
 //!
 //! `cargo bench -p messenger-core --features postgres --bench syncs` prints one table for SQLite, and
 //! one for PostgreSQL if `TEST_DATABASE_URL` names a server. `BENCH_CHANGES` is how many changes are
@@ -18,10 +18,13 @@ use futures_util::StreamExt;
 use futures_util::stream::iter;
 use messenger_core::auth::Actor;
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Title};
+use messenger_core::events::Update;
 use messenger_core::messages::{ClientMessageId, MessageBody, NewMessage};
 use messenger_core::sync::{Cursor, Pull, Pulled};
 use messenger_core::users::{DisplayName, HostUser, Username};
 use messenger_core::{ConversationId, MessengerEngine, Secret, UserId};
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 /// What the server uses.
@@ -32,6 +35,11 @@ const CONVERSATIONS: usize = 1_000;
 const MESSAGES_EACH: usize = 20;
 const GROUP_MEMBERS: usize = 10_000;
 const AT_ONCE: usize = 256;
+/// Groups whose members come back at once, of 100 members each.
+const CROWDS: usize = 30;
+const CROWD_MEMBERS: usize = 100;
+/// Longer than it takes until it is told who is there.
+const CROWD_STAYS: Duration = Duration::from_secs(8);
 
 fn main() {
     // `cargo test` runs benchmarks too; they are not tests.
@@ -61,6 +69,7 @@ async fn table(url: &str) {
         .unwrap();
     idle_and_pages(&engine).await;
     sends_to_a_large_group(&engine).await;
+    sends_while_everybody_comes_back(&engine).await;
     many_changes(&engine).await;
     engine.close().await;
 }
@@ -138,6 +147,86 @@ async fn sends_to_a_large_group(engine: &MessengerEngine) {
          {:.2} (goal 1)",
         group.as_secs_f64() / direct.as_secs_f64()
     );
+}
+
+/// 3,000 people go on from their cursors at once, and are told who of the 99 others is there.
+async fn sends_while_everybody_comes_back(engine: &MessengerEngine) {
+    let mut crowd: Vec<Actor> = Vec::new();
+    for n in 0..CROWDS {
+        let names = (0..CROWD_MEMBERS).map(|m| format!("c{n:02}{m:02}"));
+        let ids: Vec<UserId> = iter(names.collect::<Vec<_>>())
+            .map(|name| async move { user(engine, &name).await })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        let group = NewGroup {
+            title: Title::parse("A crowd", engine.limits()).unwrap(),
+            members: ids.clone(),
+            history: HistoryPolicy::All,
+        };
+        let owner = engine.trust(ids[0]);
+        let created = engine.conversations().create_group(&owner, group).await;
+        created.unwrap();
+        crowd.extend(ids.into_iter().map(|id| engine.trust(id)));
+    }
+    let mut cursors = Vec::new();
+    for person in &crowd {
+        cursors.push(to_the_end(engine, person, None, 20).await.1);
+    }
+    let routes = conversations(engine, &crowd[0], "w", 1).await;
+    let (writer, conversation) = &routes[0];
+    let mut alone = sends_for(engine, writer, *conversation, CROWD_STAYS).await;
+
+    let begun = Instant::now();
+    let mut people = JoinSet::new();
+    for (person, cursor) in crowd.into_iter().zip(cursors) {
+        let pull = Pull {
+            cursor: Some(cursor),
+            ..Pull::default()
+        };
+        let mut stream = engine.events().resume(&person, pull);
+        people.spawn(async move {
+            let (mut live, mut told) = (None, 0);
+            let until = tokio::time::Instant::from_std(begun + CROWD_STAYS);
+            while let Ok(Some(update)) = timeout_at(until, stream.next()).await {
+                match update.unwrap() {
+                    Update::Live { .. } => live = Some(begun.elapsed()),
+                    Update::Presence(some) => told += some.len(),
+                    _ => {}
+                }
+            }
+            (live.unwrap(), told)
+        });
+    }
+    let mut meanwhile = sends_for(engine, writer, *conversation, CROWD_STAYS).await;
+    let people = people.join_all().await;
+    let last = people.iter().map(|(live, _)| *live).max().unwrap();
+    let told: usize = people.iter().map(|(_, told)| told).sum();
+    let (p50, alone_p50) = (median(&mut meanwhile), median(&mut alone));
+    let p99 = |waits: &[Duration]| waits[waits.len() * 99 / 100];
+    println!(
+        "  a send while {} come back: {p50:.2?}, p99 {:.2?}; alone {alone_p50:.2?}, p99 {:.2?}; the \
+         last is live after {last:.2?}, {told} presences told",
+        people.len(),
+        p99(&meanwhile),
+        p99(&alone)
+    );
+}
+
+/// Sends one message after the other for a while; how long each took.
+async fn sends_for(
+    engine: &MessengerEngine,
+    actor: &Actor,
+    conversation: ConversationId,
+    time: Duration,
+) -> Vec<Duration> {
+    let (begun, mut waits) = (Instant::now(), Vec::new());
+    while begun.elapsed() < time {
+        let sent = Instant::now();
+        send(engine, actor, conversation).await;
+        waits.push(sent.elapsed());
+    }
+    waits
 }
 
 /// As many conversations as it takes for a client that asks for 200 messages of each to get all.
