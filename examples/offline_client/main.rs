@@ -299,7 +299,7 @@ impl OfflineClient {
     async fn fill(&mut self) -> anyhow::Result<()> {
         let mut before = None;
         while let Some(hole) = self.hole().await? {
-            // An answer that does not go with what is here fills nothing: the next sync comes first.
+            // An answer that is older than the hole, or of another stay, fills nothing.
             if before.as_ref() == Some(&hole) {
                 break;
             }
@@ -311,9 +311,10 @@ impl OfflineClient {
             let Reply::Done(history) = self.server.get(&path).await? else {
                 break;
             };
-            self.replica
-                .take_history(&self.conversation, &history)
-                .await?;
+            let taken = self.replica.take_history(&self.conversation, &history);
+            if taken.await? == Next::AskAgain {
+                bail!(Offline::default());
+            }
             before = Some(hole);
         }
         Ok(())

@@ -44,10 +44,11 @@ const SCHEMA: &str = "
         conversation_id TEXT, from_seq INTEGER, to_seq INTEGER, as_of INTEGER,
         PRIMARY KEY (conversation_id, from_seq)
     ) STRICT;
-    -- Writes that the server has not confirmed, in their order.
+    -- Writes that no sync has brought back, in their order.
     CREATE TABLE IF NOT EXISTS outbox (
         id INTEGER PRIMARY KEY, key TEXT, method TEXT, path TEXT, body TEXT,
-        failures INTEGER DEFAULT 0
+        failures INTEGER DEFAULT 0,
+        version INTEGER       -- of its answer, once there is one
     ) STRICT;";
 
 /// How often the server may fail at a write before it is parked.
@@ -83,7 +84,7 @@ pub(crate) enum Next {
     UpToDate,
     /// The replica has to begin again; what it shows stays until it has.
     BeginAgain,
-    /// Nothing was taken in: ask again, on a new connection.
+    /// Nothing was taken in: sync first, on a new connection.
     AskAgain,
 }
 
@@ -100,7 +101,7 @@ pub(crate) struct Hole {
     pub(crate) as_of: i64,
 }
 
-/// A write that waits to be confirmed.
+/// A write that waits to be answered.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Write {
     /// Its place in the outbox.
@@ -217,6 +218,8 @@ impl Replica {
             // Whatever a later server says beside this, its cursor goes with it.
             _ => {}
         }
+        // What happens comes in its order.
+        change.brought(number(version)).await?;
         change.keep(cursor).await?;
         Ok(Some(next))
     }
@@ -227,7 +230,7 @@ impl Replica {
         &mut self,
         conversation: &str,
         data: &Value,
-    ) -> sqlx::Result<()> {
+    ) -> sqlx::Result<Next> {
         let mut change = Change::begin(self).await?;
         let (as_of, fence) = (number(&data["stamp"]["as_of"]), &data["stamp"]["fence"]);
         let known: Option<i64> = sqlx::query_scalar("SELECT fence FROM place")
@@ -235,7 +238,7 @@ impl Replica {
             .await?;
         // Of another life of the database: only a sync can tell whether it goes together.
         if known != fence.as_i64() {
-            return Ok(());
+            return Ok(Next::AskAgain);
         }
         change.see(as_of).await?;
         let row = change.find("conversations", conversation).await?;
@@ -248,16 +251,19 @@ impl Replica {
                 change.fill(conversation, seq, as_of).await?;
             }
         }
-        change.tx.commit().await
+        change.tx.commit().await?;
+        Ok(Next::UpToDate)
     }
 
     /// After `resync_required`: begins without a cursor. What does not come again is dropped when
-    /// the replica is up to date; the outbox stays.
+    /// the replica is up to date; the outbox stays, and what no sync has brought back is sent again.
     pub(crate) async fn begin_again(&mut self) -> sqlx::Result<()> {
         let sql = "UPDATE place SET cursor = NULL, fence = NULL, seen = NULL, \
-                   generation = generation + 1";
-        sqlx::query(sql).execute(&mut self.db).await?;
-        Ok(())
+                       generation = generation + 1; \
+                   UPDATE outbox SET version = NULL";
+        let mut tx = self.db.begin().await?;
+        sqlx::raw_sql(sql).execute(&mut *tx).await?;
+        tx.commit().await
     }
 
     /// Puts a write into the outbox. Whoever shows it at once shows it as not confirmed.
@@ -278,11 +284,11 @@ impl Replica {
         Ok(())
     }
 
-    /// The oldest write of the outbox that is not parked. It stays there until it is
-    /// [`confirmed`](Self::confirmed) or [`refused`](Self::refused).
+    /// The oldest write of the outbox that is neither answered nor parked: until it is
+    /// [`confirmed`](Self::confirmed) or [`refused`](Self::refused), it is the next one.
     pub(crate) async fn next_write(&mut self) -> sqlx::Result<Option<Write>> {
-        let sql = "SELECT id, key, method, path, body FROM outbox WHERE failures < ? \
-                   ORDER BY id LIMIT 1";
+        let sql = "SELECT id, key, method, path, body FROM outbox \
+                   WHERE version IS NULL AND failures < ? ORDER BY id LIMIT 1";
         let row: Option<(i64, String, String, String, String)> = sqlx::query_as(sql)
             .bind(FAILURES_MAX)
             .fetch_optional(&mut self.db)
@@ -296,17 +302,20 @@ impl Replica {
         }))
     }
 
-    /// Takes a write out of the outbox that took place, and remembers of what moment the `data` of
-    /// its answer is: a server that does not know that moment any more has lost the write.
+    /// Notes that a write took place, and of what moment the `data` of its answer is: a server that
+    /// does not know that moment any more has lost the write. It stays in the outbox until a sync
+    /// has brought what it did, so that it is not lost with the server's copy.
     pub(crate) async fn confirmed(&mut self, write: &Write, data: &Value) -> sqlx::Result<()> {
+        let version = VERSIONS.iter().filter_map(|it| data[*it].as_i64()).max();
+        let version = version.unwrap_or_default();
         let mut change = Change::begin(self).await?;
-        sqlx::query("DELETE FROM outbox WHERE id = ?")
+        change.see(version).await?;
+        let sql = "UPDATE outbox SET version = ? WHERE id = ?";
+        sqlx::query(sql)
+            .bind(version)
             .bind(write.id)
             .execute(&mut *change.tx)
             .await?;
-        if let Some(version) = VERSIONS.iter().filter_map(|it| data[*it].as_i64()).max() {
-            change.see(version).await?;
-        }
         change.tx.commit().await
     }
 
@@ -510,7 +519,19 @@ impl<'a> Change<'a> {
         for block in rows(&data["self"]["blocks"]) {
             self.own("block", text(&block["user_id"]), block).await?;
         }
+        if data["has_more"] == false {
+            self.brought(number(&stamp["as_of"])).await?;
+        }
         Ok(true)
+    }
+
+    /// Takes the writes out of the outbox that a sync has brought back, which is whole up to here.
+    async fn brought(&mut self, upto: i64) -> sqlx::Result<()> {
+        sqlx::query("DELETE FROM outbox WHERE version <= ?")
+            .bind(upto)
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
     }
 
     /// Drops what has not come again since the replica began again.
@@ -593,12 +614,14 @@ impl<'a> Change<'a> {
             // All that is known of it from before is void.
             _ => self.forget(id).await?,
         }
-        if row["members_mode"] == "lazy" {
-            sqlx::query("DELETE FROM reads WHERE conversation_id = ?")
-                .bind(id)
-                .execute(&mut *self.tx)
-                .await?;
-        }
+        // Whoever is gone has no marker; in a large group nobody's is kept.
+        let sql = "DELETE FROM reads WHERE conversation_id = ?1 AND (?2 ->> 'members_mode' = 'lazy' \
+                   OR user_id NOT IN (SELECT value FROM json_each(?2, '$.member_ids')))";
+        sqlx::query(sql)
+            .bind(id)
+            .bind(row.to_string())
+            .execute(&mut *self.tx)
+            .await?;
         self.store(&row).await
     }
 

@@ -30,7 +30,7 @@ pub use crate::{
     random::Random,
     shape::{
         assert_conversation, assert_fields, assert_id, assert_message, assert_session_opened,
-        assert_time, assert_user, strings, texts,
+        assert_time, assert_user, assert_written, strings, texts,
     },
     socket::{Closed, Refusal, Socket},
     starts::Starts,

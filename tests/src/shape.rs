@@ -51,6 +51,14 @@ pub fn assert_user(user: &Value) {
     );
 }
 
+/// Insists on the answer to a write that has nothing to show: where it took place.
+#[track_caller]
+pub fn assert_written(data: &Value) {
+    assert_fields(data, &["ok", "version"]);
+    assert_eq!(data["ok"], true);
+    assert!(data["version"].as_i64().is_some_and(|it| it > 0), "{data}");
+}
+
 /// Insists on what register, login and refresh answer.
 #[track_caller]
 pub fn assert_session_opened(data: &Value) {

@@ -7,7 +7,7 @@ use super::create::CreateGroup;
 use super::{Conversation, Conversations, Role};
 use crate::auth::Actor;
 use crate::error::{Error, Invalid, Result};
-use crate::ids::{ConversationId, UserId};
+use crate::ids::{ConversationId, Position, UserId};
 use crate::limits::Limits;
 use crate::store::entity::conversation;
 
@@ -152,11 +152,13 @@ impl Conversations<'_> {
             history: group.history.into(),
             members_max: i64::from(limits.group_members_max),
         };
-        let id = self.write_once(create, me).await?;
+        let (writer, once) = (self.engine.writer(), self.once.clone());
+        let (id, _) = writer.run_once(create, me, once).await?;
         self.get(actor, id).await
     }
 
-    /// Changes the title of a group. The same title changes nothing.
+    /// Changes the title of a group. The same title changes nothing. Returns the position at which
+    /// it is so.
     ///
     /// # Errors
     ///
@@ -172,16 +174,17 @@ impl Conversations<'_> {
         actor: &Actor,
         conversation: ConversationId,
         title: Title,
-    ) -> Result<()> {
+    ) -> Result<Position> {
         let rename = RenameGroup {
             me: actor.user_id(),
             conversation,
             title,
         };
-        self.write_once(rename, actor.user_id()).await
+        self.write_once(rename, actor).await
     }
 
     /// Adds people to a group, up to 128 at once. Those who belong to it already stay as they are.
+    /// Returns the position at which they belong to it.
     ///
     /// They have read all that was sent before. Whether they see it is decided by the group's
     /// [`HistoryPolicy`], and decided anew for whoever comes back.
@@ -203,7 +206,7 @@ impl Conversations<'_> {
         actor: &Actor,
         conversation: ConversationId,
         users: &[UserId],
-    ) -> Result<()> {
+    ) -> Result<Position> {
         let limits = self.engine.limits();
         let add = AddMembers {
             me: actor.user_id(),
@@ -211,13 +214,13 @@ impl Conversations<'_> {
             users: distinct(users.to_vec(), limits)?,
             members_max: i64::from(limits.group_members_max),
         };
-        self.write_once(add, actor.user_id()).await
+        self.write_once(add, actor).await
     }
 
     /// Removes somebody from a group: an owner anybody, an admin members. Oneself means to
     /// [`leave`](Self::leave).
     ///
-    /// Whoever is removed hears of it and of nothing after it.
+    /// Whoever is removed hears of it and of nothing after it. Returns the position at which it is so.
     ///
     /// # Errors
     ///
@@ -234,16 +237,17 @@ impl Conversations<'_> {
         actor: &Actor,
         conversation: ConversationId,
         user: UserId,
-    ) -> Result<()> {
+    ) -> Result<Position> {
         let remove = RemoveMember {
             me: actor.user_id(),
             conversation,
             user,
         };
-        self.write_once(remove, actor.user_id()).await
+        self.write_once(remove, actor).await
     }
 
-    /// Leaves a group. The last member leaves an empty one, to which nobody comes back.
+    /// Leaves a group. The last member leaves an empty one, to which nobody comes back. Returns the
+    /// position at which it is so.
     ///
     /// # Errors
     ///
@@ -255,13 +259,13 @@ impl Conversations<'_> {
     /// # Cancel safety
     ///
     /// If dropped before it resolves, the actor has left and everybody was told, or neither.
-    pub async fn leave(&self, actor: &Actor, conversation: ConversationId) -> Result<()> {
+    pub async fn leave(&self, actor: &Actor, conversation: ConversationId) -> Result<Position> {
         self.remove_member(actor, conversation, actor.user_id())
             .await
     }
 
     /// Makes a member of a group an owner, an admin or a plain member. There may be several
-    /// owners.
+    /// owners. Returns the position at which it is so.
     ///
     /// # Errors
     ///
@@ -280,17 +284,18 @@ impl Conversations<'_> {
         conversation: ConversationId,
         user: UserId,
         role: Role,
-    ) -> Result<()> {
+    ) -> Result<Position> {
         let set = SetRole {
             me: actor.user_id(),
             conversation,
             user,
             role,
         };
-        self.write_once(set, actor.user_id()).await
+        self.write_once(set, actor).await
     }
 
-    /// Deletes a group, for everybody and for good: it answers like one that never was.
+    /// Deletes a group, for everybody and for good: it answers like one that never was. Returns the
+    /// position at which it is so.
     ///
     /// # Errors
     ///
@@ -301,12 +306,12 @@ impl Conversations<'_> {
     /// # Cancel safety
     ///
     /// If dropped before it resolves, the group is gone and everybody was told, or neither.
-    pub async fn delete(&self, actor: &Actor, conversation: ConversationId) -> Result<()> {
+    pub async fn delete(&self, actor: &Actor, conversation: ConversationId) -> Result<Position> {
         let delete = DeleteGroup {
             me: actor.user_id(),
             conversation,
         };
-        self.write_once(delete, actor.user_id()).await
+        self.write_once(delete, actor).await
     }
 }
 

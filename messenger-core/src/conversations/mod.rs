@@ -23,7 +23,7 @@ use crate::error::{Error, Invalid, Result};
 use crate::ids::{ConversationId, Position, Seq, UserId};
 use crate::store::entity::{conversation, member};
 use crate::users::User;
-use crate::write::{ClientWriteId, Repeatable};
+use crate::write::{ClientWriteId, Operation, Repeatable};
 
 /// Conversations: the view that [`MessengerEngine::conversations`] gives.
 #[derive(Debug)]
@@ -248,9 +248,14 @@ impl<'a> Conversations<'a> {
         }
     }
 
-    async fn write_once<O: Repeatable>(&self, operation: O, me: UserId) -> Result<O::Output> {
-        let writer = self.engine.writer();
-        writer.run_once(operation, me, self.once.clone()).await
+    /// Runs a write, and returns the position at which what it asks is so.
+    async fn write_once<O>(&self, operation: O, actor: &Actor) -> Result<Position>
+    where
+        O: Repeatable + Operation<Output = ()>,
+    {
+        let (writer, once) = (self.engine.writer(), self.once.clone());
+        let ((), position) = writer.run_once(operation, actor.user_id(), once).await?;
+        Ok(position)
     }
 
     /// Lists the actor's conversations, the one with the newest message or change first.

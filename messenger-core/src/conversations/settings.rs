@@ -39,7 +39,7 @@ pub struct SettingsChange {
 impl Conversations<'_> {
     /// Changes how the actor keeps a conversation of any kind. Only their own devices are told.
     ///
-    /// What is pinned or archived already stays so since then.
+    /// What is pinned or archived already stays so since then. Returns the position at which it is so.
     ///
     /// # Errors
     ///
@@ -53,13 +53,13 @@ impl Conversations<'_> {
         actor: &Actor,
         conversation: ConversationId,
         change: SettingsChange,
-    ) -> Result<()> {
+    ) -> Result<Position> {
         let change = ChangeSettings {
             me: actor.user_id(),
             conversation,
             change,
         };
-        self.write_once(change, actor.user_id()).await
+        self.write_once(change, actor).await
     }
 }
 

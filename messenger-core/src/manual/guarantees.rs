@@ -6,7 +6,7 @@
 //! | An acknowledged send survives a crash of the process | any durability | `engine/crashes.rs`, `process/crash.rs` |
 //! | … and a power loss | [`Durability::Full`](crate::Durability), a disk that honours a flush | that the connection is set so, as `health` reports: `engine/opening.rs` |
 //! | A send is stored at most once for each sender and client id, for ever | | `engine/races.rs`, `engine/several_processes.rs` |
-//! | Every repeat of a send gets the first message | | same |
+//! | Every repeat of a send gets the first message | while the sender belongs to the conversation | same |
 //! | A change under a [`ClientWriteId`](crate::ClientWriteId) takes place at most once, whatever came in between | not the answer is kept: a repeat gets the message as it is by then | `engine/message_changes.rs` |
 //! | A deleted message leaves nothing but its place, its sender and its times | copies that clients have made | `engine/message_changes.rs` |
 //! | `seq` is 1, 2, 3, … in each conversation, without gaps or repeats | after crashes and refusals too | every suite that reads a history |
@@ -19,6 +19,7 @@
 //! | What a page leaves out is a declared gap, and can be read | | `engine/histories.rs`, `contract/pull.rs` |
 //! | A stream that is cut off at any moment and resumed tells everything, and nothing twice | with the last cursor that was kept | `engine/histories.rs` |
 //! | No cursor is void because of its age; one that knows of a history that was taken back is told | noticed at the next write on PostgreSQL, at the start on SQLite | `engine/histories.rs`, `engine/restores.rs`, `engine/outages.rs` |
+//! | A write that was answered and that a restore takes back is noticed by who made it, and can be made again | clients that keep to the manual | `contract/offline.rs` |
 //! | A write under a client's id takes place once, and something else under the same id is refused | a message that was sent answers with the first one instead | `engine/message_changes.rs`, `engine/groups.rs` |
 //! | Nobody sees a message of a group from before they may, or after they left | also in pages, history and events, read however late | `engine/groups.rs`, `engine/pull.rs`, `engine/late_looks.rs` |
 //! | The number of unread messages is exact | | `engine/groups.rs` |

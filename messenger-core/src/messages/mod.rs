@@ -396,7 +396,8 @@ impl<'a> Messages<'a> {
     {
         let writer = self.engine.writer();
         let once = self.once.clone();
-        if let Some(changed) = writer.run_once(operation, actor.user_id(), once).await? {
+        let (changed, _) = writer.run_once(operation, actor.user_id(), once).await?;
+        if let Some(changed) = changed {
             return Ok(changed);
         }
         let conversations = self.engine.conversations();

@@ -93,13 +93,15 @@ pub(super) async fn page(
 ) -> Result<(Page, Token)> {
     let head = fence::head(db).await?;
     let known = token.into_iter().flat_map(Token::positions);
+    // Who begins knows nothing that could have been taken back.
+    let seen = pull.seen.filter(|_| token.is_some());
     let planted = limits.planted;
     let checked = if planted.is(Fault::CheckOnlyToken) {
         1
     } else {
         usize::MAX
     };
-    for position in known.chain(pull.seen.map(Position::get)).take(checked) {
+    for position in known.chain(seen.map(Position::get)).take(checked) {
         if !fence::is_valid(db, &head, position).await? && !planted.is(Fault::ClampFuture) {
             return Err(Error::ResyncRequired(ResyncReason::HistoryDiverged));
         }

@@ -74,7 +74,8 @@ pub struct Pull {
     /// Where the client is; `None` for one that begins.
     pub cursor: Option<Cursor>,
     /// The newest position that the client has seen in any other answer since its last sync
-    /// ([`Stamp::as_of`]), so that a history which was taken back is noticed.
+    /// ([`Stamp::as_of`]), so that a history which was taken back is noticed. Without a cursor it
+    /// says nothing.
     pub seen: Option<Position>,
     /// Rows on a page: 1 to 500, and what is outside of that counts as the nearer end. 200.
     pub limit: u32,

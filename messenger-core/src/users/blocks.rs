@@ -33,7 +33,7 @@ pub struct Block {
 }
 
 impl Users<'_> {
-    /// Blocks somebody. Who is blocked already stays so.
+    /// Blocks somebody. Who is blocked already stays so. Returns the position at which it is so.
     ///
     /// Neither of the two can open a direct conversation with the other, nor send, edit or react in
     /// the one that there is; both get the same error. Groups are not affected.
@@ -49,7 +49,7 @@ impl Users<'_> {
     ///
     /// If dropped before it resolves, the person is blocked and the actor's devices are told, or
     /// neither.
-    pub async fn block(&self, actor: &Actor, user: UserId) -> Result<()> {
+    pub async fn block(&self, actor: &Actor, user: UserId) -> Result<Position> {
         let block = SetBlock {
             me: actor.user_id(),
             user,
@@ -59,7 +59,7 @@ impl Users<'_> {
         self.write_once(block, actor).await
     }
 
-    /// Lifts a block. Where there is none, nothing changes.
+    /// Lifts a block. Where there is none, nothing changes. Returns the position at which it is so.
     ///
     /// # Errors
     ///
@@ -68,7 +68,7 @@ impl Users<'_> {
     /// # Cancel safety
     ///
     /// As of [`block`](Self::block).
-    pub async fn unblock(&self, actor: &Actor, user: UserId) -> Result<()> {
+    pub async fn unblock(&self, actor: &Actor, user: UserId) -> Result<Position> {
         let unblock = SetBlock {
             me: actor.user_id(),
             user,

@@ -20,7 +20,7 @@ use crate::error::{Invalid, Result};
 use crate::events::Change;
 use crate::ids::{Position, UserId};
 use crate::store::entity::{event, user};
-use crate::write::{Batch, ClientWriteId, LogRefs, Repeatable};
+use crate::write::{Batch, ClientWriteId, LogRefs, Operation, Repeatable};
 
 /// The longest text to search for, in characters.
 const QUERY_CHARS_MAX: usize = 64;
@@ -84,9 +84,14 @@ impl<'a> Users<'a> {
         self.engine
     }
 
-    async fn write_once<O: Repeatable>(&self, operation: O, actor: &Actor) -> Result<O::Output> {
+    /// Runs a write, and returns the position at which what it asks is so.
+    async fn write_once<O>(&self, operation: O, actor: &Actor) -> Result<Position>
+    where
+        O: Repeatable + Operation<Output = ()>,
+    {
         let (writer, once) = (self.engine.writer(), self.once.clone());
-        writer.run_once(operation, actor.user_id(), once).await
+        let ((), position) = writer.run_once(operation, actor.user_id(), once).await?;
+        Ok(position)
     }
 
     /// Returns the actor's own profile.

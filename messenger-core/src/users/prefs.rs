@@ -114,7 +114,7 @@ pub struct Pref {
 
 impl Users<'_> {
     /// Keeps a value under a key for all devices of the actor, in place of what was there. The same
-    /// value changes nothing.
+    /// value changes nothing. Returns the position at which it is so.
     ///
     /// # Errors
     ///
@@ -138,12 +138,18 @@ impl Users<'_> {
     /// assert_eq!(engine.users().prefs(alice).await?[0].value, Some(dark));
     /// # Ok(()) }
     /// ```
-    pub async fn set_pref(&self, actor: &Actor, key: PrefKey, value: PrefValue) -> Result<()> {
+    pub async fn set_pref(
+        &self,
+        actor: &Actor,
+        key: PrefKey,
+        value: PrefValue,
+    ) -> Result<Position> {
         let set = SetPref::new(self, actor, key, Some(value));
         self.write_once(set, actor).await
     }
 
-    /// Forgets what is kept under a key. Where nothing is, nothing changes.
+    /// Forgets what is kept under a key. Where nothing is, nothing changes. Returns the position at
+    /// which it is so.
     ///
     /// # Errors
     ///
@@ -152,7 +158,7 @@ impl Users<'_> {
     /// # Cancel safety
     ///
     /// As of [`set_pref`](Self::set_pref).
-    pub async fn delete_pref(&self, actor: &Actor, key: PrefKey) -> Result<()> {
+    pub async fn delete_pref(&self, actor: &Actor, key: PrefKey) -> Result<Position> {
         let delete = SetPref::new(self, actor, key, None);
         self.write_once(delete, actor).await
     }

@@ -29,7 +29,7 @@ use self::once::Once;
 pub(crate) use self::once::{Fingerprint, Repeatable};
 use crate::error::{Error, Result};
 use crate::events::Hub;
-use crate::ids::UserId;
+use crate::ids::{Position, UserId};
 use crate::limits::Limits;
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -110,7 +110,8 @@ impl Writer {
         answer.await.map_err(|_| Error::Closed)?
     }
 
-    /// Runs an operation as [`run`](Self::run) does, but once only under a client's id.
+    /// Runs an operation as [`run`](Self::run) does, but once only under a client's id. Returns its
+    /// outcome and the position at which that holds.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Writer {
         operation: O,
         actor: UserId,
         id: Option<ClientWriteId>,
-    ) -> Result<O::Output> {
+    ) -> Result<(O::Output, Position)> {
         let once = Once {
             operation,
             actor,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Batch, Needs, Operation};
 use crate::error::{Error, Invalid, Result};
-use crate::ids::{ConversationId, UserId};
+use crate::ids::{ConversationId, Position, UserId};
 use crate::store::entity::client_write;
 
 /// The id that a client gives a write, to repeat it safely: 8 to 64 characters, none of them
@@ -108,7 +108,8 @@ pub(super) struct Once<O> {
 }
 
 impl<O: Repeatable> Operation for Once<O> {
-    type Output = O::Output;
+    /// With the position at which it holds.
+    type Output = (O::Output, Position);
 
     fn needs(&self, needs: &mut Needs) {
         if let Some(id) = &self.id {
@@ -121,7 +122,14 @@ impl<O: Repeatable> Operation for Once<O> {
         self.operation.bytes()
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<O::Output> {
+    fn apply(&self, batch: &mut Batch) -> Result<Self::Output> {
+        let output = self.output(batch)?;
+        Ok((output, batch.stamp().as_of))
+    }
+}
+
+impl<O: Repeatable> Once<O> {
+    fn output(&self, batch: &mut Batch) -> Result<O::Output> {
         let Some(id) = &self.id else {
             return self.operation.apply(batch);
         };

@@ -29,7 +29,7 @@ use uuid::Uuid;
 use crate::api::Tag;
 use crate::api::bearer::{Caller, CallerFailure};
 use crate::api::body::ApiJson;
-use crate::api::envelope::{Answer, Done, Failure, Fault, failures};
+use crate::api::envelope::{Answer, Done, Failure, Fault, Written, failures};
 use crate::api::events::TypingState;
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::wire::{Nullable, PathId, Time};
@@ -138,11 +138,11 @@ impl Conversations {
         /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         key: IdempotencyKey,
-    ) -> Result<Answer<Done>, DeleteFailure> {
+    ) -> Result<Answer<Written>, DeleteFailure> {
         let conversation = named(&conversation_id)?;
         let conversations = engine.conversations().once(key.0);
-        conversations.delete(&actor, conversation).await?;
-        Ok(Answer(Done::OK))
+        let position = conversations.delete(&actor, conversation).await?;
+        Ok(Answer(position.into()))
     }
 
     /// Say how far the caller has read
@@ -453,7 +453,7 @@ pub(crate) struct ConversationSummary {
     /// `full`: all members are listed; `lazy`: the group is large, read its list on demand;
     /// `unchanged`, in a sync: the list that the client has is right, and none is here.
     members_mode: String,
-    /// In a sync: the caller has joined, and what the client has of it from before is void.
+    /// In a sync: the client begins with it, and what it has of it from before is void.
     initial: bool,
     /// What the caller may do: `member`, `admin`, `owner`. The list is open.
     role: String,

@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use messenger_core::{Error as EngineError, ErrorKind, Invalid, ResyncReason};
+use messenger_core::{Error as EngineError, ErrorKind, Invalid, Position, ResyncReason};
 use poem::error::ResponseError;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
@@ -115,6 +115,24 @@ pub(crate) struct Done {
 
 impl Done {
     pub(crate) const OK: Self = Self { ok: true };
+}
+
+/// A write took place.
+#[derive(Object, Serialize)]
+pub(crate) struct Written {
+    /// Always `true`.
+    ok: bool,
+    /// The position at which it is so.
+    version: i64,
+}
+
+impl From<Position> for Written {
+    fn from(position: Position) -> Self {
+        Self {
+            ok: true,
+            version: position.get(),
+        }
+    }
 }
 
 /// A successful answer with its status.

@@ -20,7 +20,7 @@ use crate::api::Tag;
 use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::conversations::{ConversationSummary, MemberPublic, named};
-use crate::api::envelope::{Answer, Created, Done, Failure, Fault, failures};
+use crate::api::envelope::{Answer, Created, Failure, Fault, Written, failures};
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::users::{hundred, page};
 use crate::api::wire::{PathId, Whole};
@@ -182,13 +182,13 @@ impl Groups {
         /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         key: IdempotencyKey,
-    ) -> Result<Answer<Done>, RemoveMemberFailure> {
+    ) -> Result<Answer<Written>, RemoveMemberFailure> {
         let (conversation, user) = (named(&conversation_id)?, member(&user_id)?);
         let conversations = engine.conversations().once(key.0);
-        conversations
+        let position = conversations
             .remove_member(&actor, conversation, user)
             .await?;
-        Ok(Answer(Done::OK))
+        Ok(Answer(position.into()))
     }
 }
 

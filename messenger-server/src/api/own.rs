@@ -32,7 +32,7 @@ use uuid::Uuid;
 use crate::api::Tag;
 use crate::api::bearer::{Caller, CallerFailure};
 use crate::api::body::ApiJson;
-use crate::api::envelope::{Answer, Done, Failure, Fault, failures};
+use crate::api::envelope::{Answer, Failure, Fault, Written, failures};
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::users::{UserPublic, hundred, page};
 use crate::api::wire::{AnyJson, PathId, Text, Whole};
@@ -90,12 +90,12 @@ impl Own {
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
         body: ApiJson<PrefRequest>,
-    ) -> Result<Answer<Done>, SetPrefFailure> {
+    ) -> Result<Answer<Written>, SetPrefFailure> {
         let key = pref_key(&key)?;
         let value = PrefValue::parse(body.0.value.as_str(), engine.limits())?;
         let users = engine.users().once(once.0);
-        users.set_pref(&actor, key, value).await?;
-        Ok(Answer(Done::OK))
+        let position = users.set_pref(&actor, key, value).await?;
+        Ok(Answer(position.into()))
     }
 
     /// Forget something
@@ -111,10 +111,11 @@ impl Own {
         /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
-    ) -> Result<Answer<Done>, DeletePrefFailure> {
+    ) -> Result<Answer<Written>, DeletePrefFailure> {
         let key = pref_key(&key)?;
-        engine.users().once(once.0).delete_pref(&actor, key).await?;
-        Ok(Answer(Done::OK))
+        let users = engine.users().once(once.0);
+        let position = users.delete_pref(&actor, key).await?;
+        Ok(Answer(position.into()))
     }
 
     /// Whom I have blocked
@@ -153,10 +154,11 @@ impl Own {
         /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
-    ) -> Result<Answer<Done>, BlockFailure> {
+    ) -> Result<Answer<Written>, BlockFailure> {
         let user = person(&user_id)?;
-        engine.users().once(once.0).block(&actor, user).await?;
-        Ok(Answer(Done::OK))
+        let users = engine.users().once(once.0);
+        let position = users.block(&actor, user).await?;
+        Ok(Answer(position.into()))
     }
 
     /// Lift a block
@@ -172,12 +174,12 @@ impl Own {
         /// An id of this write, to repeat it safely.
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
-    ) -> Result<Answer<Done>, UnblockFailure> {
+    ) -> Result<Answer<Written>, UnblockFailure> {
         // What is no id is nobody, who is not blocked.
-        if let Ok(user) = person(&user_id) {
-            engine.users().once(once.0).unblock(&actor, user).await?;
-        }
-        Ok(Answer(Done::OK))
+        let user = person(&user_id).unwrap_or(Uuid::nil().into());
+        let users = engine.users().once(once.0);
+        let position = users.unblock(&actor, user).await?;
+        Ok(Answer(position.into()))
     }
 }
 

@@ -103,7 +103,7 @@ impl Sync {
         /// The last `seq` that the client has of each conversation: a JSON object
         /// `{"<conversation_id>": seq}`, or `id:seq,id:seq`. One that is not named counts from 0.
         after_seq_by_conversation: Query<Option<String>>,
-        /// Where the client is: `next_cursor` of its last answer.
+        /// Where the client is: `next_cursor` of its last answer. An empty one begins.
         cursor: Query<Option<String>>,
         /// Rows of a page at most, messages, conversations and people together.
         #[oai(default = "two_hundred")]
@@ -117,7 +117,7 @@ impl Sync {
         /// The newest `shard:as_of` of any other answer since the last sync, from its stamp.
         seen: Query<Option<String>>,
     ) -> Result<Answer<Changes>, ChangesFailure> {
-        if let Some(cursor) = cursor_in(cursor.0.as_deref())? {
+        if let Some(cursor) = cursor.0 {
             let mut pull = pull(limit.0, timeline_limit.0)?;
             let wait = wait
                 .0
@@ -125,7 +125,7 @@ impl Sync {
                 .map_err(|fault| Failure::invalid([fault]))?;
             pull.wait = Duration::from_secs(wait.unsigned_abs());
             pull.seen = seen.0.as_deref().map(seen_in).transpose()?;
-            pull.cursor = Some(cursor);
+            pull.cursor = cursor_in(Some(&cursor))?;
             let (sync, at_once) = (
                 engine.sync(),
                 Pull {
@@ -233,7 +233,7 @@ fn messages(messages: Vec<EngineMessage>) -> Vec<Message> {
 failures! {
     /// How catching up can fail.
     ChangesFailure: CALLER;
-    410: "`resync_required`: start again; `details.reason` is `history_diverged`, `cursor_malformed`, `cursor_version` or `compacted`",
+    410: "`resync_required`: start again after `details.retry_after_ms`, so that not all clients do at once; `details.reason` is `history_diverged`, `cursor_malformed`, `cursor_version` or `compacted`",
     422: "`invalid_after_seq`, `validation_error`"
 }
 failures! {

@@ -228,6 +228,21 @@ on_both_databases!(
         let answer = alice.get(&path).await;
         let error = answer.error(410, "resync_required");
         assert_eq!(error["details"]["reason"], "history_diverged");
+        let wait = error["details"]["retry_after_ms"].as_u64().unwrap();
+        assert!(wait <= 30_000, "{error}");
+        // Who begins knows nothing that could have been taken back.
+        alice
+            .get(&format!("/v1/sync/changes?cursor={future}"))
+            .await
+            .data(200);
+    }
+
+    async fn whoever_begins_takes_everything_anew(world: World) {
+        let (alice, _, _) = world.alice_and_bob().await;
+        for path in ["/v1/sync/bootstrap?limit=200", "/v1/sync/changes?cursor="] {
+            let page = alice.get(path).await.data(200).clone();
+            assert_eq!(page["conversations"][0]["initial"], true, "{path}");
+        }
     }
 
     async fn bounds_that_are_none_are_named(world: World) {

@@ -511,12 +511,13 @@ on_both_databases!(
         }
     }
 
-    async fn an_empty_cursor_is_none(world: World) {
+    async fn an_empty_cursor_begins(world: World) {
         let (alice, bob, conversation) = world.alice_and_bob().await;
         let sent = alice.send(&conversation, "hello").await;
 
         let changes = bob.get("/v1/sync/changes?cursor=").await.data(200).clone();
         assert_eq!(changes["messages"], json!([sent]));
+        assert!(changes["next_cursor"].is_string(), "{changes}");
         let mut stream = EventStream::open(&bob.http, "/v1/events?cursor=", None).await;
         let page = stream.expect("sync.page").await;
         assert_eq!(page.data["data"]["messages"], json!([sent]));

@@ -163,6 +163,10 @@ on_both_databases!(
                 messages.delete(&alice.actor, conversation, message).await
             })
         };
+        // The sweeps have not ended at the same message.
+        for message in &sent {
+            bob.unreact(message, "👍").await.unwrap();
+        }
         bob.react(&sent[0], "👍").await.unwrap();
         sweep(&world, delete, async |times, _| {
             let message = delete(times).await.unwrap().message;
@@ -255,7 +259,9 @@ on_both_databases!(
             |times| {
                 let alice = alice.clone();
                 let title = format!("Hikers {times}");
-                call(Box::pin(async move { alice.rename(group, &title).await }))
+                call(Box::pin(async move {
+                    alice.rename(group, &title).await.map(drop)
+                }))
             },
             counted,
         )
@@ -266,11 +272,11 @@ on_both_databases!(
                 let (alice, carol) = (alice.clone(), carol.clone());
                 call(Box::pin(async move {
                     if times % 2 == 0 {
-                        alice.add(group, &[&carol]).await
+                        alice.add(group, &[&carol]).await.map(drop)
                     } else {
                         match alice.remove(group, &carol).await {
                             Err(Error::MemberNotFound) => Ok(()),
-                            outcome => outcome,
+                            outcome => outcome.map(drop),
                         }
                     }
                 }))
@@ -283,9 +289,9 @@ on_both_databases!(
             |times| {
                 let (alice, bob) = (alice.clone(), bob.clone());
                 let role = [Role::Admin, Role::Owner][times % 2];
-                call(Box::pin(
-                    async move { alice.set_role(group, &bob, role).await },
-                ))
+                call(Box::pin(async move {
+                    alice.set_role(group, &bob, role).await.map(drop)
+                }))
             },
             counted,
         )
@@ -311,9 +317,9 @@ on_both_databases!(
                     pinned: Some(times % 2 == 0),
                     ..SettingsChange::default()
                 };
-                call(Box::pin(
-                    async move { bob.change_settings(group, change).await },
-                ))
+                call(Box::pin(async move {
+                    bob.change_settings(group, change).await.map(drop)
+                }))
             },
             counted,
         )
@@ -326,7 +332,7 @@ on_both_databases!(
                     match alice.delete(group).await {
                         // The one before was dropped, and took place.
                         Err(Error::ConversationNotFound) => Ok(()),
-                        outcome => outcome,
+                        outcome => outcome.map(drop),
                     }
                 }))
             },

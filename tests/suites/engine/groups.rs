@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::future::join_all;
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Role, SettingsChange, Title};
 use messenger_core::{
-    ClientWriteId, ConversationId, Error, Limits, Result, Seq, Timestamp, UserId,
+    ClientWriteId, ConversationId, Error, Limits, Position, Result, Seq, Timestamp, UserId,
 };
 use uuid::Uuid;
 
@@ -143,7 +143,7 @@ on_both_databases!(
     async fn who_may_do_what_goes_by_role(world: World) {
         let (alice, bob, carol, group) = hikers(&world).await;
         let (dave, eve) = (world.person("dave").await, world.person("eve").await);
-        let forbidden = |outcome: Result<()>| {
+        let forbidden = |outcome: Result<Position>| {
             assert!(matches!(outcome, Err(Error::Forbidden)), "{outcome:?}");
         };
         let before = head(&world).await;
@@ -226,7 +226,7 @@ on_both_databases!(
 
     async fn the_last_owner_stays_until_nobody_else_is_there(world: World) {
         let (alice, bob, carol, group) = hikers(&world).await;
-        let last = |outcome: Result<()>| {
+        let last = |outcome: Result<Position>| {
             assert!(matches!(outcome, Err(Error::LastOwner)), "{outcome:?}");
         };
         last(alice.leave(group).await);
@@ -510,7 +510,7 @@ on_both_databases!(
                         );
                         world.place.execute(&sql).await;
                     }
-                    4 => owner.add(group, &[&person]).await.unwrap(),
+                    4 => drop(owner.add(group, &[&person]).await.unwrap()),
                     5 => drop(person.leave(group).await),
                     // Several at once, so that they share a transaction.
                     _ => {

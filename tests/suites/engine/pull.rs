@@ -314,11 +314,14 @@ on_both_databases!(
                 replica.pull(&bob, size).await;
                 let group = *random.of(&groups);
                 let _ = match random.below(6) {
-                    0 => alice.remove(group, &bob).await,
-                    1 => alice.add(group, &[&bob]).await,
-                    2 => alice.rename(group, &format!("name {}", random.0)).await,
-                    3 if random.below(10) == 0 => alice.delete(group).await,
-                    _ => alice.try_send(group, message("more")).await.map(|_| ()),
+                    0 => alice.remove(group, &bob).await.map(drop),
+                    1 => alice.add(group, &[&bob]).await.map(drop),
+                    2 => alice
+                        .rename(group, &format!("name {}", random.0))
+                        .await
+                        .map(drop),
+                    3 if random.below(10) == 0 => alice.delete(group).await.map(drop),
+                    _ => alice.try_send(group, message("more")).await.map(drop),
                 };
             }
             replica.catch_up(&bob, size).await;
@@ -564,10 +567,12 @@ on_both_databases!(
         }
         let engine = world.place.open().await;
         let bob = bob.at(&engine);
-        let next = engine.sync().bootstrap(&bob.actor).await.unwrap().stamp;
+        let begun = engine.sync().bootstrap(&bob.actor).await.unwrap();
+        let next = begun.stamp;
         assert!(next.fence.get() > last);
         let is_known = async |position| {
             let pull = Pull {
+                cursor: Some(begun.next.clone()),
                 seen: Position::new(position),
                 ..Pull::default()
             };

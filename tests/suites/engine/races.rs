@@ -82,7 +82,7 @@ on_both_databases!(
                 tokio::spawn(async move {
                     admin.add(group, &[&carol]).await.unwrap();
                     match admin.remove(group, &carol).await {
-                        Ok(()) | Err(Error::MemberNotFound) => {}
+                        Ok(_) | Err(Error::MemberNotFound) => {}
                         Err(error) => panic!("{error}"),
                     }
                 })

@@ -14,7 +14,8 @@ use messenger_core::messages::{ClientMessageId, Message, MessageBody, NewMessage
 use messenger_core::sync::Pull;
 use messenger_core::users::{DisplayName, HostUser, PrefKey, PrefValue, User, Username};
 use messenger_core::{
-    ConversationId, EngineBuilder, Error, LiveSettings, MessengerEngine, Result, Secret, Seq,
+    ConversationId, EngineBuilder, Error, LiveSettings, MessengerEngine, Position, Result, Secret,
+    Seq,
 };
 use sqlx::Connection as _;
 use tempfile::TempDir;
@@ -288,26 +289,26 @@ impl Person {
         group.unwrap().id
     }
 
-    pub(crate) async fn rename(&self, group: ConversationId, title: &str) -> Result<()> {
+    pub(crate) async fn rename(&self, group: ConversationId, title: &str) -> Result<Position> {
         let title = Title::parse(title, self.engine.limits())?;
         let conversations = self.engine.conversations();
         conversations.rename(&self.actor, group, title).await
     }
 
-    pub(crate) async fn add(&self, group: ConversationId, people: &[&Self]) -> Result<()> {
+    pub(crate) async fn add(&self, group: ConversationId, people: &[&Self]) -> Result<Position> {
         let users: Vec<_> = people.iter().map(|person| person.user.id).collect();
         let conversations = self.engine.conversations();
         conversations.add_members(&self.actor, group, &users).await
     }
 
-    pub(crate) async fn remove(&self, group: ConversationId, person: &Self) -> Result<()> {
+    pub(crate) async fn remove(&self, group: ConversationId, person: &Self) -> Result<Position> {
         let conversations = self.engine.conversations();
         conversations
             .remove_member(&self.actor, group, person.user.id)
             .await
     }
 
-    pub(crate) async fn leave(&self, group: ConversationId) -> Result<()> {
+    pub(crate) async fn leave(&self, group: ConversationId) -> Result<Position> {
         self.engine.conversations().leave(&self.actor, group).await
     }
 
@@ -316,14 +317,14 @@ impl Person {
         group: ConversationId,
         person: &Self,
         role: Role,
-    ) -> Result<()> {
+    ) -> Result<Position> {
         let conversations = self.engine.conversations();
         conversations
             .set_role(&self.actor, group, person.user.id, role)
             .await
     }
 
-    pub(crate) async fn delete(&self, group: ConversationId) -> Result<()> {
+    pub(crate) async fn delete(&self, group: ConversationId) -> Result<Position> {
         self.engine.conversations().delete(&self.actor, group).await
     }
 
@@ -341,7 +342,7 @@ impl Person {
         &self,
         conversation: ConversationId,
         change: SettingsChange,
-    ) -> Result<()> {
+    ) -> Result<Position> {
         let conversations = self.engine.conversations();
         conversations
             .change_settings(&self.actor, conversation, change)
@@ -388,17 +389,17 @@ impl Person {
         }
     }
 
-    pub(crate) async fn block(&self, person: &Self) -> Result<()> {
+    pub(crate) async fn block(&self, person: &Self) -> Result<Position> {
         self.engine.users().block(&self.actor, person.user.id).await
     }
 
-    pub(crate) async fn unblock(&self, person: &Self) -> Result<()> {
+    pub(crate) async fn unblock(&self, person: &Self) -> Result<Position> {
         let users = self.engine.users();
         users.unblock(&self.actor, person.user.id).await
     }
 
     /// Keeps a value under a key; forgets it without one.
-    pub(crate) async fn keep(&self, key: &str, value: Option<&str>) -> Result<()> {
+    pub(crate) async fn keep(&self, key: &str, value: Option<&str>) -> Result<Position> {
         let (users, key) = (self.engine.users(), PrefKey::parse(key)?);
         match value {
             Some(json) => {
