@@ -157,12 +157,12 @@ impl Operation for DeleteAccount {
         let position = batch.next_position();
         let now = batch.now();
         batch.reserve_username(self.user);
+        batch.put_seen(self.user, None);
         if let Some(row) = batch.users.change(&id) {
             row.username.clear();
             row.display_name.clear();
             row.display_name_key.clear();
             row.password_hash = None;
-            row.last_seen_at = None;
             row.deleted_at = Some(now.as_micros());
             row.changed_pos = position.get();
         }

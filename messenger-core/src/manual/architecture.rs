@@ -55,7 +55,9 @@
 //! head is where this writer left it, what it remembers is what the database has, and a send to a
 //! conversation that is in use reads one thing: whether it is a repeat. If the head has moved,
 //! another process wrote, and everything is forgotten. Sessions and refresh tokens are not stamped
-//! and are always read.
+//! and are always read. One column is an exception: when a user was last seen is written without
+//! moving the head, so a row in memory may have it wrong. No operation looks at it, and a statement
+//! of its own writes it, so that no other change of the row puts an old one back.
 //!
 //! **Statements keep their text.** Blocks of rows have few sizes (powers of two and one and a half
 //! of each), the last row repeated to fill a block up where that is harmless, so each statement is

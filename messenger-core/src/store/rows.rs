@@ -25,7 +25,8 @@ pub(crate) struct Shape<E: EntityTrait> {
     pub(crate) key: &'static [E::Column],
     /// The columns to write; empty where rows are only loaded.
     pub(crate) set: &'static [E::Column],
-    /// A further condition on the rows that are loaded, about a table called `t`.
+    /// A further condition: on the rows that are loaded, about a table called `t`; on the rows that
+    /// are written, about the table and `v`, which has the key's columns and then those to write.
     pub(crate) only: Option<&'static str>,
 }
 
@@ -215,6 +216,9 @@ impl Rows {
                 push_values(&mut text, backend, &types(&columns), size);
                 text.push_str(") AS v WHERE ");
                 push_match::<E>(&mut text, table.table_name(), "v", shape.key);
+                if let Some(only) = shape.only {
+                    let _ = write!(text, " AND ({only})");
+                }
                 text
             });
             let values =

@@ -98,10 +98,8 @@ impl Operation for Seen {
 
     fn apply(&self, batch: &mut Batch) -> Result<()> {
         for (user, at) in &self.0 {
-            let stored = batch.require_user(*user);
-            let newer = stored.is_ok_and(|row| row.last_seen_at < Some(at.as_micros()));
-            if newer && let Some(row) = batch.users.change(&user.as_uuid()) {
-                row.last_seen_at = Some(at.as_micros());
+            if batch.require_user(*user).is_ok() {
+                batch.put_seen(*user, Some(*at));
             }
         }
         Ok(())

@@ -32,6 +32,8 @@ pub(crate) struct Batch {
     fence: Position,
     pub(super) head: i64,
     pub(crate) users: Table<Uuid, user::Model>,
+    /// Users of whom is written when they were last seen, and nothing else.
+    pub(super) seen: HashMap<Uuid, user::Model>,
     pub(crate) conversations: Table<Uuid, conversation::Model>,
     pub(crate) members: Table<(Uuid, Uuid), member::Model>,
     /// By owner and the one who is blocked.
@@ -73,6 +75,7 @@ impl Batch {
             fence: Position::ZERO,
             head: 0,
             users: Table::default(),
+            seen: HashMap::new(),
             conversations: Table::default(),
             members: Table::default(),
             blocks: Table::default(),
@@ -137,6 +140,7 @@ impl Batch {
     }
 
     fn clear_unstamped(&mut self) {
+        self.seen.clear();
         self.blocks_set.clear();
         self.prefs.clear();
         self.prefs_kept.clear();
@@ -228,6 +232,18 @@ impl Batch {
     pub(crate) fn move_username(&mut self, user: Uuid, from: &str, to: &str) {
         self.usernames.remove(from);
         self.usernames.insert(to.to_owned(), user);
+    }
+
+    /// Keeps when a user was last seen, unless a later time is kept already; without a time, forgets
+    /// it. It takes no position.
+    pub(crate) fn put_seen(&mut self, user: UserId, at: Option<Timestamp>) {
+        if let Some(row) = self.users.get(&user.as_uuid()) {
+            let row = user::Model {
+                last_seen_at: at.map(Timestamp::as_micros),
+                ..row.clone()
+            };
+            self.seen.insert(row.id, row);
+        }
     }
 
     /// Adds a user.

@@ -20,8 +20,12 @@ const USERS: Shape<user::Entity> = Shape::by("update users", &[user::Column::Id]
     user::Column::PasswordHash,
     user::Column::ChangedPos,
     user::Column::DeletedAt,
-    user::Column::LastSeenAt,
 ]);
+/// It moves no head, so what a writer remembers of it may be out of date: the database judges which
+/// is later.
+const USERS_SEEN: Shape<user::Entity> = Shape::by("update users seen", &[user::Column::Id])
+    .set(&[user::Column::LastSeenAt])
+    .only("v.column2 IS NULL OR users.last_seen_at IS NULL OR users.last_seen_at < v.column2");
 const BLOCKS: Shape<block::Entity> = Shape::by(
     "update blocks",
     &[block::Column::OwnerId, block::Column::BlockedId],
@@ -134,6 +138,8 @@ pub(super) async fn flush(
     rows.insert::<user::Entity>(db, "insert users", &new)
         .await?;
     rows.update(db, &USERS, &changed).await?;
+    let seen: Vec<&user::Model> = batch.seen.values().collect();
+    rows.update(db, &USERS_SEEN, &seen).await?;
 
     let Touched { new, changed, .. } = batch.blocks.touched();
     rows.insert::<block::Entity>(db, "insert blocks", &new)

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use messenger_core::events::{Resumed, Update};
-use messenger_core::users::{PrefKey, PrefValue, Presence};
+use messenger_core::users::{DisplayName, PrefKey, PrefValue, Presence};
 use messenger_core::{Error, Limits, MessengerEngine};
 use serde_json::Value;
 use tests::soon;
 use tokio::time::sleep;
 
-use crate::world::{Person, Place, World, live_settings, next_update, on_both_databases};
+use crate::world::{
+    Person, Place, World, eventually, live_settings, next_update, on_both_databases,
+};
 
 /// Opens an engine that looks who is there all the time.
 async fn attentive(place: &Place, limits: Limits) -> MessengerEngine {
@@ -74,6 +76,12 @@ async fn shows_presence(person: &Person, shows: bool) {
     users.set_pref(&person.actor, key, value).await.unwrap();
 }
 
+/// Of how many people it is stored when they were last seen.
+async fn seen(world: &World) -> i64 {
+    let sql = "SELECT count(*) FROM users WHERE last_seen_at IS NOT NULL";
+    world.place.number(sql).await
+}
+
 on_both_databases!(
     async fn who_comes_and_goes_is_told_and_when_they_were_last_seen_stays(world: World) {
         let (engine, alice, bob) = alice_and_bob(&world).await;
@@ -120,13 +128,7 @@ on_both_databases!(
         assert!(hears_of(&mut alices, &bob).await.is_online);
         drop(bobs);
         assert!(!hears_of(&mut alices, &bob).await.is_online);
-        let seen = "SELECT count(*) FROM users WHERE last_seen_at IS NOT NULL";
-        soon("it is stored", async {
-            while world.place.number(seen).await == 0 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
+        eventually("it is stored", async || seen(&world).await == 1).await;
 
         assert_eq!(world.place.count("events").await, events);
         engine.close().await;
@@ -225,6 +227,7 @@ on_both_databases!(
         comes_to_know(&alice, &bob, true).await;
         drop(bobs);
         comes_to_know(&alice, &bob, false).await;
+        eventually("it is stored", async || seen(&world).await == 1).await;
 
         let users = bob.engine.users();
         users
@@ -233,9 +236,55 @@ on_both_databases!(
             .unwrap();
 
         assert_eq!(asks(&alice, &[&bob]).await, []);
-        let seen =
-            "SELECT count(*) FROM users WHERE last_seen_at IS NOT NULL AND deleted_at IS NOT NULL";
-        assert_eq!(world.place.number(seen).await, 0);
+        assert_eq!(seen(&world).await, 0);
+        engine.close().await;
+    }
+
+    // The other engine remembers a row that says nothing of it, and nothing tells it better.
+    async fn when_somebody_was_last_seen_outlives_a_change_at_another_engine(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        let other = world.place.open().await;
+        let renames = async |name: &str| {
+            let (users, name) = (other.users(), DisplayName::parse(name).unwrap());
+            let bobs = other.trust(bob.user.id);
+            users.change_profile(&bobs, name).await.unwrap();
+        };
+        renames("Bob").await;
+        let bobs = bob.follow().await;
+        comes_to_know(&alice, &bob, true).await;
+        drop(bobs);
+        eventually("it is stored", async || seen(&world).await == 1).await;
+
+        renames("Robert").await;
+        assert_eq!(seen(&world).await, 1);
+
+        let users = other.users();
+        let bobs = other.trust(bob.user.id);
+        users.delete_me(&bobs, Default::default()).await.unwrap();
+        assert_eq!(seen(&world).await, 0);
+        other.close().await;
+        engine.close().await;
+    }
+
+    async fn what_another_engine_has_seen_later_stays(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        let carol = Person::join(&engine, "carol").await;
+        carol.open_direct(&alice).await;
+        let bobs = bob.follow().await;
+        comes_to_know(&alice, &bob, true).await;
+        let later = 4_000_000_000_000_000_i64;
+        let set = format!("UPDATE users SET last_seen_at = {later} WHERE username = 'bob'");
+        world.place.execute(&set).await;
+
+        drop(bobs);
+        comes_to_know(&alice, &bob, false).await;
+        let carols = carol.follow().await;
+        comes_to_know(&alice, &carol, true).await;
+        drop(carols);
+        eventually("carol's is stored", async || seen(&world).await == 2).await;
+
+        let bobs = "SELECT last_seen_at FROM users WHERE username = 'bob'";
+        assert_eq!(world.place.number(bobs).await, later);
         engine.close().await;
     }
 );

@@ -15,6 +15,7 @@ pub struct Model {
     pub created_at: i64,
     pub changed_pos: i64,
     pub deleted_at: Option<i64>,
+    /// Only as current as the row was when it was read: it is written without a position.
     pub last_seen_at: Option<i64>,
 }
 
