@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::event::{Change, Event};
 use super::listeners::{Attached, Listener, Listeners, Signal, Who};
 use super::presence::Presences;
-use super::{LiveSettings, queries};
+use super::{EventKind, LiveSettings, queries};
 use crate::auth::Revocations;
 use crate::conversations::{self, TYPING_TTL, Typing};
 use crate::error::{Error, Result};
@@ -436,7 +436,9 @@ impl Task {
                 self.listeners.moved(position, *conversation, Who::AllWent);
             }
             Change::Own { user, event } => {
-                self.presences.reconsider(*user);
+                if matches!(event.kind, EventKind::SelfChanged) {
+                    self.presences.reconsider(*user);
+                }
                 if self.settings.enabled
                     && let Some(listener) = self.listeners.get(*user)
                 {
@@ -580,7 +582,7 @@ fn newest_profiles(changes: &[Change]) -> HashMap<UserId, Position> {
 
 /// Whether an event says that an account was deleted.
 fn is_deletion(event: &Event) -> bool {
-    matches!(&event.kind, super::EventKind::UserChanged { user } if user.deleted_at.is_some())
+    matches!(&event.kind, EventKind::UserChanged { user } if user.deleted_at.is_some())
 }
 
 #[cfg(test)]
@@ -588,7 +590,6 @@ mod tests {
     use super::*;
     use crate::auth::Actor;
     use crate::conversations::{HistoryPolicy, NewGroup, Title};
-    use crate::events::EventKind;
     use crate::messages::{ClientMessageId, MessageBody, NewMessage};
     use crate::users::{DisplayName, HostUser, Username};
     use crate::{MessengerEngine, Secret, conversations};

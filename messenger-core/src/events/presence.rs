@@ -119,19 +119,50 @@ enum Whereabouts {
     Gone(Timestamp),
 }
 
+/// How far it is known from whom somebody keeps whether they are here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// It is to be read, or read again.
+    Wanted,
+    /// It is being read, or that has failed.
+    Begun,
+    Done,
+}
+
 #[derive(Debug)]
 struct Person {
     whereabouts: Whereabouts,
-    /// From whom they keep whether they are here; `None` until it is read.
+    /// From whom they keep whether they are here, as it was read last; nothing is shown on the
+    /// strength of it while it is to be read again.
     reserve: Option<Reserve>,
-    /// Whether `reserve` is to be read, or read again.
-    is_unread: bool,
-    /// Whether they keep it from others than before.
-    is_changed: bool,
+    /// From whom they kept it when others were last told, if it was not the same.
+    was: Option<Reserve>,
+    reading: Reading,
     /// Whether there is something to tell of them.
     is_due: bool,
+    /// Whether that waits for the next look.
+    is_put_off: bool,
     /// To how many conversations they belong, large ones too.
     conversations: usize,
+}
+
+impl Person {
+    fn is_read(&self) -> bool {
+        self.reading == Reading::Done
+    }
+
+    /// What is shown of them to whoever may know.
+    fn presence(&self, user_id: UserId) -> Presence {
+        let last_seen_at = match self.whereabouts {
+            Whereabouts::Gone(since) => Some(since),
+            Whereabouts::Here | Whereabouts::Missing(_) => None,
+        };
+        Presence {
+            is_online: last_seen_at.is_none(),
+            last_seen_at,
+            ..Presence::untold(user_id)
+        }
+    }
 }
 
 /// All who listen, and who have just left.
@@ -145,14 +176,20 @@ impl Presences {
             let person = self.0.entry(user).or_insert(Person {
                 whereabouts: Whereabouts::Here,
                 reserve: None,
-                is_unread: true,
-                is_changed: false,
+                was: None,
+                reading: Reading::Wanted,
                 is_due: true,
+                is_put_off: false,
                 conversations,
             });
             person.conversations = conversations;
         }
         for (user, person) in &mut self.0 {
+            // Not before: who was told of others at the last look was so by what both had kept.
+            if !person.is_due {
+                person.was = None;
+            }
+            person.is_put_off = false;
             let was = person.whereabouts;
             person.whereabouts = match was {
                 _ if listeners.is_present(*user) => Whereabouts::Here,
@@ -168,39 +205,44 @@ impl Presences {
     /// Notes that somebody may keep from others than before whether they are here.
     pub(super) fn reconsider(&mut self, user: UserId) {
         if let Some(person) = self.0.get_mut(&user) {
-            person.is_unread = true;
+            person.reading = Reading::Wanted;
         }
     }
 
     /// The same for all.
     pub(super) fn reconsider_all(&mut self) {
         for person in self.0.values_mut() {
-            person.is_unread = true;
+            person.reading = Reading::Wanted;
         }
     }
 
-    /// Some of those of whom it is to be read.
+    /// Some of those of whom it is to be read, again where that has failed.
     fn unread(&mut self) -> Vec<UserId> {
         let people = self.0.iter_mut();
-        let unread = people.filter(|(_, person)| person.is_unread);
+        let unread = people.filter(|(_, person)| !person.is_read());
         let some = unread.take(PEOPLE_AT_ONCE);
         some.map(|(user, person)| {
-            // What changes from here on is read again.
-            person.is_unread = false;
+            person.reading = Reading::Begun;
             *user
         })
         .collect()
     }
 
-    /// Takes what was read.
+    /// Takes what was read, except where it has changed since it was asked for.
     fn read(&mut self, reserves: HashMap<UserId, Reserve>) {
         for (user, reserve) in reserves {
             let Some(person) = self.0.get_mut(&user) else {
                 continue;
             };
-            let was = person.reserve.replace(reserve);
-            if was.is_some() && was != person.reserve {
-                person.is_changed = true;
+            if person.reading != Reading::Begun {
+                continue;
+            }
+            person.reading = Reading::Done;
+            if person.reserve.as_ref() == Some(&reserve) {
+                continue;
+            }
+            if let Some(former) = person.reserve.replace(reserve) {
+                person.was.get_or_insert(former);
                 person.is_due = true;
             }
         }
@@ -209,7 +251,8 @@ impl Presences {
     /// Some of those of whom there is something to tell.
     fn due(&self) -> Vec<UserId> {
         let mut conversations = 0;
-        let due = self.0.iter().filter(|(_, person)| person.is_due);
+        let people = self.0.iter();
+        let due = people.filter(|(_, person)| person.is_due && !person.is_put_off);
         let some = due.take(PEOPLE_AT_ONCE).take_while(|(_, person)| {
             let is_first = conversations == 0;
             conversations += person.conversations.max(1);
@@ -233,15 +276,21 @@ impl Presences {
         let mut told: HashMap<UserId, Vec<Presence>> = HashMap::new();
         for user in users {
             let audience = audiences.remove(user).unwrap_or_default();
-            let is_changed = self.0.get(user).is_some_and(|person| person.is_changed);
+            // How one of them keeps it may have changed since it was read. Nobody is told then, so
+            // that it is one change for all.
+            let is_unread = self.is_unread(*user) || audience.iter().any(|it| self.is_unread(*it));
+            if let Some(person) = self.0.get_mut(user) {
+                (person.is_due, person.is_put_off) = (is_unread, is_unread);
+            }
+            if is_unread {
+                continue;
+            }
+            let is_changed = self.0.get(user).is_some_and(|person| person.was.is_some());
             for other in audience {
-                let (shown, seen) = (self.shown(*user, other), self.shown(other, *user));
-                // Whoever comes has not been told anything before.
-                if let Some(presence) = shown.or(is_changed.then_some(Presence::untold(*user))) {
+                if let Some(presence) = self.news(*user, other) {
                     told.entry(other).or_default().push(presence);
                 }
-                if is_changed {
-                    let presence = seen.unwrap_or(Presence::untold(other));
+                if is_changed && let Some(presence) = self.news(other, *user) {
                     told.entry(*user).or_default().push(presence);
                 }
             }
@@ -251,23 +300,18 @@ impl Presences {
                 listener.signal(Signal::Presence(Arc::from(presences)));
             }
         }
-
-        for user in users {
-            if let Some(person) = self.0.get_mut(user) {
-                (person.is_due, person.is_changed) = (false, false);
-            }
-        }
     }
 
-    /// Some of those who have gone and of whom nothing is left to tell: since when, and whether they
-    /// show it.
+    /// Some of those who have gone and of whom nothing is left to read or to tell: since when, and
+    /// whether they show it.
     fn gone(&self) -> HashMap<UserId, (Timestamp, bool)> {
         let gone = self.0.iter().filter_map(|(user, person)| {
             let Whereabouts::Gone(since) = person.whereabouts else {
                 return None;
             };
             let is_shown = person.reserve.as_ref().is_some_and(|it| !it.is_hidden);
-            (!person.is_due).then_some((*user, (since, is_shown)))
+            let is_over = person.is_read() && !person.is_due;
+            is_over.then_some((*user, (since, is_shown)))
         });
         gone.take(PEOPLE_AT_ONCE).collect()
     }
@@ -279,21 +323,27 @@ impl Presences {
         }
     }
 
-    /// What somebody is shown of a person, if anything.
-    fn shown(&self, user: UserId, to: UserId) -> Option<Presence> {
+    /// What is to be told of somebody to a person, if anything: what they may know, or that they
+    /// may no longer know it. Nobody is told who was not shown it and is not.
+    fn news(&self, user: UserId, to: UserId) -> Option<Presence> {
         let (person, other) = (self.0.get(&user)?, self.0.get(&to)?);
-        let (reserve, others) = (person.reserve.as_ref()?, other.reserve.as_ref()?);
-        if reserve.is_hidden || reserve.blocked.contains(&to) || others.blocked.contains(&user) {
-            return None;
+        let shows = |mine: &Reserve, theirs: &Reserve| {
+            !mine.is_hidden && !mine.blocked.contains(&to) && !theirs.blocked.contains(&user)
+        };
+        let (mine, theirs) = (person.reserve.as_ref()?, other.reserve.as_ref()?);
+        if shows(mine, theirs) {
+            return Some(person.presence(user));
         }
-        Some(Presence {
-            is_online: !matches!(person.whereabouts, Whereabouts::Gone(_)),
-            last_seen_at: match person.whereabouts {
-                Whereabouts::Gone(since) => Some(since),
-                _ => None,
-            },
-            ..Presence::untold(user)
-        })
+        let (mine, theirs) = (
+            person.was.as_ref().unwrap_or(mine),
+            other.was.as_ref().unwrap_or(theirs),
+        );
+        shows(mine, theirs).then_some(Presence::untold(user))
+    }
+
+    /// Whether it is not known from whom somebody keeps whether they are here.
+    fn is_unread(&self, user: UserId) -> bool {
+        self.0.get(&user).is_some_and(|person| !person.is_read())
     }
 
     /// Those of some people who are here.
@@ -318,6 +368,8 @@ mod tests {
     struct Place {
         listeners: Listeners,
         people: Presences,
+        /// How people keep it who do not show it to everybody.
+        reserves: HashMap<UserId, Reserve>,
         looks: i64,
     }
 
@@ -329,6 +381,7 @@ mod tests {
             Self {
                 listeners: Listeners::new(&Limits::default(), Position::ZERO),
                 people: Presences::default(),
+                reserves: HashMap::new(),
                 looks: 0,
             }
         }
@@ -341,33 +394,62 @@ mod tests {
             place.expect("nothing has moved")
         }
 
+        fn keeps(&mut self, user: UserId, reserve: Reserve) {
+            self.reserves.insert(user, reserve);
+            self.people.reconsider(user);
+        }
+
         /// Looks who is there and tells it, a step at a time as the task does.
         fn round(&mut self) -> Vec<UserId> {
+            self.look();
+            self.read();
+            while self.tell() {}
+            let gone: Vec<UserId> = self.people.gone().into_keys().collect();
+            self.people.forget(&gone);
+            gone
+        }
+
+        fn look(&mut self) {
             self.looks += 1;
             let now = Timestamp::from_micros(self.looks);
             self.people.look(&self.listeners, now);
+        }
+
+        fn read(&mut self) {
             loop {
                 let unread = self.people.unread();
                 if unread.is_empty() {
                     break;
                 }
-                let read = unread.iter().map(|user| (*user, Reserve::default()));
+                let reserve = |user| self.reserves.get(user).cloned().unwrap_or_default();
+                let read = unread.iter().map(|user| (*user, reserve(user)));
                 self.people.read(read.collect());
             }
-            loop {
-                let due = self.people.due();
-                if due.is_empty() {
-                    break;
-                }
-                let shared = due
-                    .iter()
-                    .flat_map(|user| shared(*user).map(|id| (*user, id)));
-                let shared: Vec<_> = shared.collect();
-                self.people.tell(&self.listeners, &due, &shared);
-            }
-            let gone: Vec<UserId> = self.people.gone().into_keys().collect();
-            self.people.forget(&gone);
-            gone
+        }
+
+        /// Whether there was something to tell.
+        fn tell(&mut self) -> bool {
+            let due = self.people.due();
+            let shared = due
+                .iter()
+                .flat_map(|user| shared(*user).map(|id| (*user, id)));
+            let shared: Vec<_> = shared.collect();
+            self.people.tell(&self.listeners, &due, &shared);
+            !due.is_empty()
+        }
+    }
+
+    fn hidden() -> Reserve {
+        Reserve {
+            is_hidden: true,
+            ..Reserve::default()
+        }
+    }
+
+    fn blocking(whom: &[u128]) -> Reserve {
+        Reserve {
+            blocked: whom.iter().map(|number| user(*number)).collect(),
+            ..Reserve::default()
         }
     }
 
@@ -460,5 +542,142 @@ mod tests {
 
         assert_eq!(place.people.due().len(), 1);
         drop(kept);
+    }
+
+    #[test]
+    fn a_read_that_failed_is_made_again() {
+        let mut place = Place::new();
+        let mut alices = place.arrives(user(SOMEBODY));
+        place.round();
+        let _bobs = place.arrives(user(2));
+        place.look();
+        assert_eq!(place.people.unread(), [user(2)], "and that fails");
+
+        place.round();
+
+        assert_eq!(told(&mut alices), [[(user(2), true)]]);
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_read_again() {
+        let mut place = Place::new();
+        let mut alices = place.arrives(user(SOMEBODY));
+        place.round();
+        let _bobs = place.arrives(user(2));
+        place.look();
+        let asked = place.people.unread();
+        place.keeps(user(2), hidden());
+        let as_asked = asked.iter().map(|user| (*user, Reserve::default()));
+        place.people.read(as_asked.collect());
+
+        assert_eq!(place.people.unread(), asked);
+        place.round();
+
+        assert!(told(&mut alices).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_told_until_it_is_known_how_both_keep_it() {
+        let mut place = Place::new();
+        let mut alices = place.arrives(user(SOMEBODY));
+        place.round();
+        let bobs = place.arrives(user(2));
+        let _carols = place.arrives(user(3));
+        place.look();
+        place.read();
+        place.keeps(user(2), hidden());
+        place.tell();
+        assert_eq!(told(&mut alices), [[(user(3), true)]]);
+        // Whoever has asked meanwhile was shown him.
+        drop(bobs);
+        assert!(place.round().is_empty());
+        assert_eq!(told(&mut alices), [[(user(2), false)]]);
+        assert_eq!(place.round(), [user(2)]);
+        assert!(told(&mut alices).is_empty());
+
+        let _bobs = place.arrives(user(2));
+        place.keeps(user(2), Reserve::default());
+        place.look();
+        place.read();
+        place.keeps(user(SOMEBODY), Reserve::default());
+        place.tell();
+        assert!(told(&mut alices).is_empty());
+        place.round();
+        assert_eq!(told(&mut alices), [[(user(2), true)]]);
+    }
+
+    /// Somebody who has gone was forgotten before it was known whether that may be kept.
+    #[test]
+    fn whoever_goes_is_not_forgotten_before_it_is_known_how_they_keep_it() {
+        let mut place = Place::new();
+        let bobs = place.arrives(user(2));
+        place.round();
+        drop(bobs);
+        place.look();
+        place.look();
+        place.tell();
+        place.keeps(user(2), Reserve::default());
+
+        assert!(place.people.gone().is_empty());
+        assert_eq!(place.round(), [user(2)]);
+    }
+
+    #[test]
+    fn nothing_is_told_of_people_who_were_not_shown_and_are_not() {
+        let mut place = Place::new();
+        let mut alices = place.arrives(user(SOMEBODY));
+        let _hidden = place.arrives(user(2));
+        let mut carols = place.arrives(user(3));
+        place.keeps(user(2), hidden());
+        place.keeps(user(3), blocking(&[SOMEBODY]));
+        place.round();
+
+        place.keeps(
+            user(2),
+            Reserve {
+                is_hidden: true,
+                ..blocking(&[77])
+            },
+        );
+        place.keeps(user(3), blocking(&[SOMEBODY, 77]));
+        place.round();
+
+        assert!(told(&mut alices).is_empty());
+        assert!(told(&mut carols).is_empty());
+    }
+
+    #[test]
+    fn who_keeps_it_otherwise_is_told_of_where_that_makes_a_difference() {
+        let mut place = Place::new();
+        let mut alices = place.arrives(user(SOMEBODY));
+        let mut bobs = place.arrives(user(2));
+        let mut carols = place.arrives(user(3));
+        place.round();
+        for stream in [&mut alices, &mut bobs, &mut carols] {
+            told(stream);
+        }
+
+        // What one no longer shows one may still see, unless one has blocked them.
+        place.keeps(user(2), hidden());
+        place.round();
+        assert_eq!(told(&mut alices), [[(user(2), false)]]);
+        assert_eq!(told(&mut bobs), [[(user(SOMEBODY), true)]]);
+        place.keeps(user(3), blocking(&[SOMEBODY]));
+        place.round();
+        assert_eq!(told(&mut alices), [[(user(3), false)]]);
+        assert_eq!(told(&mut carols), [[(user(SOMEBODY), false)]]);
+
+        // Both at once: what was shown depended on both, and so does what is.
+        place.keeps(user(3), Reserve::default());
+        place.keeps(user(SOMEBODY), blocking(&[3]));
+        place.round();
+        assert!(told(&mut carols).is_empty());
+        // Bob stays hidden, and sees as before.
+        assert!(told(&mut alices).is_empty());
+
+        place.keeps(user(SOMEBODY), Reserve::default());
+        place.round();
+        assert_eq!(told(&mut alices), [[(user(3), true)]]);
+        assert_eq!(told(&mut carols), [[(user(SOMEBODY), true)]]);
     }
 }

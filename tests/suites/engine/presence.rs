@@ -287,4 +287,37 @@ on_both_databases!(
         assert_eq!(world.place.number(bobs).await, later);
         engine.close().await;
     }
+
+    async fn who_is_hidden_or_blocks_one_is_not_noticed_when_they_block_others(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        let carol = Person::join(&engine, "carol").await;
+        let dave = Person::join(&engine, "dave").await;
+        let erin = Person::join(&engine, "erin").await;
+        let frank = Person::join(&engine, "frank").await;
+        alice.create_group(&[&dave, &erin, &frank]).await;
+        shows_presence(&bob, false).await;
+        dave.block(&alice).await.unwrap();
+        let mut bobs = bob.follow().await;
+        let mut daves = dave.follow().await;
+        let mut alices = alice.follow().await;
+        let _erins = erin.follow().await;
+        assert!(hears_of(&mut bobs, &alice).await.is_online);
+        assert!(hears_of(&mut daves, &erin).await.is_online);
+
+        bob.block(&carol).await.unwrap();
+        dave.block(&carol).await.unwrap();
+        // They are told anew what they may know, together with what others may know of them.
+        assert!(hears_of(&mut bobs, &alice).await.is_online);
+        assert!(hears_of(&mut daves, &erin).await.is_online);
+        let _franks = frank.follow().await;
+
+        let mut told = Vec::new();
+        while !told.contains(&frank.user.id) {
+            if let Update::Presence(people) = next_update(&mut alices).await {
+                told.extend(people.iter().map(|one| one.user_id));
+            }
+        }
+        assert!(!told.contains(&bob.user.id) && !told.contains(&dave.user.id));
+        engine.close().await;
+    }
 );
