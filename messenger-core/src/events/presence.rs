@@ -100,8 +100,10 @@ impl Task {
                 return Ok(());
             }
             let seen = gone.iter().filter(|(_, (_, is_shown))| *is_shown);
-            let seen = seen.map(|(user, (since, _))| (*user, *since));
-            self.writer.run(Seen(seen.collect())).await?;
+            let seen: HashMap<_, _> = seen.map(|(user, (since, _))| (*user, *since)).collect();
+            if !seen.is_empty() {
+                self.writer.run(Seen(seen)).await?;
+            }
             self.hub
                 .presences(move |people, _| people.forget(gone.keys()))
                 .await?;

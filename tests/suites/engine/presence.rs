@@ -8,7 +8,7 @@ use messenger_core::events::{Resumed, Update};
 use messenger_core::users::{DisplayName, PrefKey, PrefValue, Presence};
 use messenger_core::{Error, Limits, MessengerEngine};
 use serde_json::Value;
-use tests::soon;
+use tests::{soon, within};
 use tokio::time::sleep;
 
 use crate::world::{
@@ -285,6 +285,35 @@ on_both_databases!(
 
         let bobs = "SELECT last_seen_at FROM users WHERE username = 'bob'";
         assert_eq!(world.place.number(bobs).await, later);
+        engine.close().await;
+    }
+
+    // A transaction with nothing in it would wait for the lock like any other.
+    async fn nothing_is_written_of_people_who_do_not_show_it(world: World) {
+        let (engine, alice, bob) = alice_and_bob(&world).await;
+        let carol = Person::join(&engine, "carol").await;
+        let dave = Person::join(&engine, "dave").await;
+        alice.create_group(&[&carol, &dave]).await;
+        shows_presence(&bob, false).await;
+        let mut bobs = bob.follow().await;
+        let mut alices = alice.follow().await;
+        assert!(hears_of(&mut bobs, &alice).await.is_online);
+        let lock = world.place.lock().await;
+
+        // Bob has gone at an earlier look than dave, whose own leaving is written after it is told.
+        drop(bobs);
+        let told = async {
+            let _carols = carol.follow().await;
+            assert!(hears_of(&mut alices, &carol).await.is_online);
+            let daves = dave.follow().await;
+            assert!(hears_of(&mut alices, &dave).await.is_online);
+            drop(daves);
+            assert!(!hears_of(&mut alices, &dave).await.is_online);
+        };
+        // Less than an engine waits for the lock.
+        within(Duration::from_secs(4), "others come and go", told).await;
+
+        drop(lock);
         engine.close().await;
     }
 

@@ -166,6 +166,26 @@ impl Place {
         }
     }
 
+    /// Keeps every engine from writing until it is dropped.
+    pub(crate) async fn lock(&self) -> Box<dyn Send> {
+        match self.kind() {
+            DatabaseKind::Sqlite => {
+                let mut db = sqlx::SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::raw_sql("BEGIN IMMEDIATE")
+                    .execute(&mut db)
+                    .await
+                    .unwrap();
+                Box::new(db)
+            }
+            DatabaseKind::Postgres => {
+                let mut db = sqlx::PgConnection::connect(&self.url()).await.unwrap();
+                let lock = "BEGIN; SELECT pos FROM sync_heads FOR UPDATE";
+                sqlx::raw_sql(lock).execute(&mut db).await.unwrap();
+                Box::new(db)
+            }
+        }
+    }
+
     /// Whether the server syncs at all, which a throw-away one need not.
     pub(crate) async fn is_synced(&self) -> bool {
         match self.kind() {
