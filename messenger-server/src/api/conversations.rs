@@ -506,6 +506,8 @@ pub(crate) struct MemberPublic {
     display_name: String,
     /// When they were registered.
     created_at: Time,
+    /// The position of the last change of the person.
+    version: i64,
     /// What the member may do: `member`, `admin`, `owner`. The list is open.
     role: String,
 }
@@ -517,6 +519,7 @@ impl From<&Member> for MemberPublic {
             username: member.user.username.as_str().to_owned(),
             display_name: member.user.display_name.as_str().to_owned(),
             created_at: member.user.created_at.into(),
+            version: member.user.version.get(),
             role: member.role.as_str().to_owned(),
         }
     }
