@@ -1,6 +1,6 @@
 //! [`EngineBuilder`]: each setting with its unit, its default and its reason.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::events::{Hub, LiveSettings, presence};
 use crate::fault::Fault;
 use crate::fault::Planted;
 use crate::limits::Limits;
-use crate::store::{Store, Target};
+use crate::store::{self, Store, Target};
 use crate::tasks::Tasks;
 use crate::write::Writer;
 
@@ -205,6 +205,43 @@ impl EngineBuilder {
             exports: Arc::default(),
             tasks,
         }))
+    }
+
+    /// Copies the SQLite database into a new file as [`MessengerEngine::backup`] does, without an
+    /// engine of its own: others may use the database meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`]: the database URL can not be read.
+    /// - [`Error::Setup`]: as of [`MessengerEngine::backup`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As of [`MessengerEngine::backup`].
+    pub async fn backup(self, file: impl AsRef<Path>) -> Result<()> {
+        let target = Target::parse(&self.database_url)?;
+        store::backup::backup(&target, file.as_ref()).await
+    }
+
+    /// Puts a backup in the place of the SQLite database, which nobody may have open. The one that
+    /// was there is kept beside it; its path is returned.
+    ///
+    /// Clients are told that the history is another one: they begin again, and send again what the
+    /// copy does not have and they still know.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`]: the database URL can not be read.
+    /// - [`Error::Setup`]: the file is no whole backup, the database is in use, a file can not be
+    ///   written, or the database is PostgreSQL.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped before it resolves, the database is the former one, or it stands beside its place
+    /// with `.before-` and a time after its name.
+    pub async fn restore(self, file: impl AsRef<Path>) -> Result<Option<PathBuf>> {
+        let target = Target::parse(&self.database_url)?;
+        store::backup::restore(&target, file.as_ref(), &self.limits).await
     }
 
     fn signing_secret(&self, target: &Target) -> Result<(Secret, Option<PathBuf>)> {

@@ -157,6 +157,34 @@ impl MessengerEngine {
         })
     }
 
+    /// Copies an SQLite database into a new file while everything goes on: what was acknowledged
+    /// before is in it, and it is checked before it has its name. The secret that signs tokens is
+    /// not in it.
+    ///
+    /// [`EngineBuilder::restore`](crate::EngineBuilder::restore) puts it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setup`](crate::Error::Setup): the file is there already or can not be written, the
+    /// copy did not pass its check, or the database is PostgreSQL, which has tools of its own.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped before it resolves, nothing has the file's name; what is there of the copy stands
+    /// beside it with `.partial` after its name, and the next one replaces it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use messenger_core::{MessengerEngine, Result};
+    /// # async fn example(engine: &MessengerEngine) -> Result<()> {
+    /// engine.backup("messenger-2026-11-23.db").await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn backup(&self, file: impl AsRef<std::path::Path>) -> Result<()> {
+        crate::store::backup::backup(self.store().target(), file.as_ref()).await
+    }
+
     /// Closes the engine for all its handles: finishes the writes that are queued, ends every
     /// subscription, closes the database.
     ///

@@ -6,7 +6,7 @@
 )]
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,6 +53,17 @@ enum Command {
     Openapi,
     /// Print the AsyncAPI document, of what is said on the WebSocket and in the event stream.
     Asyncapi,
+    /// Copy the SQLite database into a new file, and check the copy; the server may run meanwhile.
+    Backup {
+        /// The file, which must not be there yet. The secret that signs tokens is not in it.
+        file: PathBuf,
+    },
+    /// Put a backup in the place of the SQLite database, whose server must not run. The former one
+    /// is kept beside it. Clients begin again.
+    Restore {
+        /// A file that `backup` has made.
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,15 +78,20 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    if let Some(command) = cli.command {
-        let document = match command {
-            Command::Openapi => messenger_server::spec(),
-            Command::Asyncapi => messenger_server::asyncapi(),
-        };
-        print!("{document}");
-        return ExitCode::SUCCESS;
-    }
     let settings = cli.settings;
+    match cli.command {
+        Some(Command::Openapi) => {
+            print!("{}", messenger_server::spec());
+            return ExitCode::SUCCESS;
+        }
+        Some(Command::Asyncapi) => {
+            print!("{}", messenger_server::asyncapi());
+            return ExitCode::SUCCESS;
+        }
+        Some(Command::Backup { file }) => return ended(backup(&settings, &file)),
+        Some(Command::Restore { file }) => return ended(restore(&settings, &file)),
+        None => {}
+    }
     let secret = match settings
         .secret_key
         .as_ref()
@@ -89,7 +105,12 @@ fn main() -> ExitCode {
         }
     };
     log(&settings);
-    match run(&settings, secret) {
+    ended(run(&settings, secret))
+}
+
+/// The exit code, and what went wrong in one line.
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(EngineError::Invalid(rule)) = error.downcast_ref() {
@@ -101,6 +122,27 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+fn backup(settings: &Settings, file: &Path) -> anyhow::Result<()> {
+    let builder = MessengerEngine::builder(settings.database_url.as_str());
+    runtime()?.block_on(builder.backup(file))?;
+    println!("the backup is {}", file.display());
+    Ok(())
+}
+
+fn restore(settings: &Settings, file: &Path) -> anyhow::Result<()> {
+    let builder = MessengerEngine::builder(settings.database_url.as_str());
+    let former = runtime()?.block_on(builder.restore(file))?;
+    println!("the database is what {} was", file.display());
+    if let Some(former) = former {
+        println!("what was there is {}", former.display());
+    }
+    Ok(())
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("can not start the runtime")
 }
 
 /// Says an error and its causes in one line, and nothing twice: drivers repeat their cause.
@@ -161,7 +203,7 @@ fn raise_open_files(settings: &Settings) {
 }
 
 fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("can not start the runtime")?;
+    let runtime = runtime()?;
     runtime.block_on(async {
         // Before anything else, so that a signal during the start is not lost, and that nothing is
         // made if the address is taken.

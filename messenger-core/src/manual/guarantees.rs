@@ -19,6 +19,7 @@
 //! | What a page leaves out is a declared gap, and can be read | | `engine/histories.rs`, `contract/pull.rs` |
 //! | A stream that is cut off at any moment and resumed tells everything, and nothing twice | with the last cursor that was kept | `engine/histories.rs` |
 //! | No cursor is void because of its age; one that knows of a history that was taken back is told | noticed at the next write on PostgreSQL, at the start on SQLite | `engine/histories.rs`, `engine/restores.rs`, `engine/outages.rs` |
+//! | A backup of SQLite that is taken under load is whole, and has what was acknowledged before it | | `engine/backups.rs` |
 //! | A write that was answered and that a restore takes back is noticed by who made it, and can be made again | clients that keep to the manual | `contract/offline.rs` |
 //! | A write under a client's id takes place once, and something else under the same id is refused | a message that was sent answers with the first one instead | `engine/message_changes.rs`, `engine/groups.rs` |
 //! | Nobody sees a message of a group from before they may, or after they left | also in pages, history and events, read however late | `engine/groups.rs`, `engine/pull.rs`, `engine/late_looks.rs` |

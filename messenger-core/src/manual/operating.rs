@@ -15,6 +15,20 @@
 //! An SQLite database is three files while a server runs (`app.db`, `-wal`, `-shm`) and one after it
 //! has stopped. Do not copy one of three.
 //!
+//! # Backups
+//!
+//! `messenger-server backup FILE` copies an SQLite database into a new file while the server runs, as of
+//! one moment, and checks the copy: what was acknowledged before is in it. Keep the secret as well.
+//!
+//! `messenger-server restore FILE` puts it back. Stop the server first; the former database stays
+//! beside the new one, with `.before-` and a time after its name. Whatever clients know from before is
+//! void: they are told `resync_required`, begin again, and send again what the copy does not have and
+//! they still keep.
+//!
+//! In process it is [`MessengerEngine::backup`](crate::MessengerEngine::backup) and
+//! [`EngineBuilder::restore`](crate::EngineBuilder::restore). PostgreSQL has tools of its own
+//! (`pg_dump`, `pg_basebackup`); what a restore means there is said below.
+//!
 //! # Durability
 //!
 //! A send is acknowledged when it is on disk. `DATABASE_DURABILITY=relaxed` gives up the last

@@ -32,12 +32,22 @@ pub(crate) const INCARNATION: &str = "concat_ws(':', \
     (SELECT oid FROM pg_database WHERE datname = current_database()), \
     pg_relation_filenode('sync_heads'))";
 
+/// What clients know from before a fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// It holds as far as it was issued in this history.
+    Holds,
+    /// It is void: a copy was put back.
+    Void,
+}
+
 /// Starts a new fence if this is a new incarnation: every opening of an SQLite file, and the first
 /// opening after a start or a promotion of a PostgreSQL server.
 pub(crate) async fn start(
     db: &DatabaseTransaction,
     backend: DbBackend,
     planted: Planted,
+    before: Before,
 ) -> Result<(), DbErr> {
     let incarnation = incarnation(db, backend).await?;
     let now = clock::now();
@@ -60,7 +70,11 @@ pub(crate) async fn start(
     // Finer than a second, or what is lost within the second of its beginning would be issued again.
     let micros = i128::from(now.as_micros());
     let clock = (micros << POSITIONS_PER_SECOND_LOG2) / 1_000_000;
-    let start = pos.max(i64::try_from(clock).unwrap_or(i64::MAX));
+    let beyond = match before {
+        Before::Holds => pos,
+        Before::Void => pos + 1,
+    };
+    let start = beyond.max(i64::try_from(clock).unwrap_or(i64::MAX));
 
     let last = fence::Entity::find()
         .filter(fence::Column::Shard.eq(SHARD))
@@ -79,7 +93,7 @@ pub(crate) async fn start(
         shard: SHARD,
         start_pos: start,
         end_pos: None,
-        clean: true,
+        clean: before == Before::Holds,
         created_at: now.as_micros(),
     };
     fence::Entity::insert(fence::ActiveModel::from(next))

@@ -3,6 +3,7 @@
 //! One connection writes, a few others read. `sea_orm` is named here, in `write` and in the
 //! `queries.rs` files, and nowhere else.
 
+pub(crate) mod backup;
 mod connect;
 pub(crate) mod entity;
 mod error;
@@ -96,6 +97,10 @@ impl Store {
             cursor_key,
             schema_version,
         })
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
     }
 
     pub(crate) fn backend(&self) -> DbBackend {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::connect::begin_write;
 use super::entity::meta;
-use super::fence;
+use super::fence::{self, Before};
 use crate::error::{Error, Result};
 use crate::fault::Planted;
 
@@ -53,7 +53,7 @@ pub(super) async fn migrate(
         }
     }
     Migrator::up(&transaction, None).await?;
-    fence::start(&transaction, backend, planted).await?;
+    fence::start(&transaction, backend, planted, Before::Holds).await?;
     transaction.commit().await?;
     Ok(known.last().cloned().unwrap_or_default())
 }

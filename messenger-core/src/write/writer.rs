@@ -265,7 +265,13 @@ impl Task {
             return head_in(&row);
         }
         tracing::warn!("the database was restarted or replaced; a new fence begins");
-        fence::start(db, DbBackend::Postgres, self.limits.planted).await?;
+        fence::start(
+            db,
+            DbBackend::Postgres,
+            self.limits.planted,
+            fence::Before::Holds,
+        )
+        .await?;
         let head = fence::head(db).await.map_err(Failure::All)?;
         Ok(fence::stamp(&head))
     }

@@ -10,6 +10,7 @@ mod replica;
 mod world;
 
 mod accounts;
+mod backups;
 mod cancellation;
 mod crashes;
 mod deletions;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
 mod attacks;
+mod backups;
 mod crash;
 mod logs;
 mod memory;
