@@ -197,7 +197,11 @@ impl Replica {
             return Ok(None);
         }
         let mut change = Change::begin(self).await?;
-        let (payload, version) = (&frame["payload"], &frame["payload"]["version"]);
+        let payload = &frame["payload"];
+        let version = match kind {
+            "user.updated" => &payload["user"]["version"],
+            _ => &payload["version"],
+        };
         let mut next = Next::UpToDate;
         match kind {
             "sync.page" => {

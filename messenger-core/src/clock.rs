@@ -45,6 +45,12 @@ impl Timestamp {
         Self(self.0.saturating_add(micros(span)))
     }
 
+    /// The time from an earlier moment to this one; zero, if that is a later one.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
     pub(crate) fn minus(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(micros(span)))
     }

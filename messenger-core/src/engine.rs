@@ -2,23 +2,32 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::accounts::Exports;
+#[cfg(feature = "attachments")]
+use crate::attachments::{Attachments, MediaRange, Objects, Uploads};
 use crate::auth::{AccessTokens, Actor, Auth, Hasher, Revocations};
 use crate::builder::{Durability, EngineBuilder};
 use crate::conversations::Conversations;
 use crate::error::Result;
 use crate::events::{Events, Hub, LiveSettings};
+use crate::hooks::{HookCounters, Hooks};
 use crate::ids::UserId;
 use crate::limits::Limits;
 use crate::messages::Messages;
+use crate::messages::search::Index;
+use crate::stats::{Counters, EngineStats, Present};
 use crate::store::Store;
 use crate::sync::Sync;
 use crate::tasks::Tasks;
 use crate::users::Users;
-use crate::write::Writer;
+use crate::write::{Nothing, Writer};
+
+/// For how long it is believed that the database can be written to.
+const READY_FOR: Duration = Duration::from_secs(1);
 
 /// A messenger: accounts, conversations, messages, sync and live events over one database.
 ///
@@ -45,11 +54,27 @@ pub(crate) struct Inner {
     pub(crate) secret_created: Option<PathBuf>,
     pub(crate) erasing: Arc<Notify>,
     pub(crate) exports: Arc<Exports>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) hooks: Hooks,
+    #[cfg(feature = "attachments")]
+    pub(crate) objects: Option<Arc<Objects>>,
+    #[cfg(feature = "attachments")]
+    pub(crate) attachment_types: Vec<MediaRange>,
+    #[cfg(feature = "attachments")]
+    pub(crate) uploads: Arc<Uploads>,
+    /// How far the host was told of changes.
+    pub(crate) told: Vec<Arc<HookCounters>>,
+    /// The tasks that tell it, which end before the writer does.
+    pub(crate) telling: Tasks,
+    pub(crate) counters: Arc<Counters>,
+    /// When a write was last seen to go through.
+    pub(crate) wrote_at: Mutex<Option<Instant>>,
     pub(crate) tasks: Tasks,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.telling.closing().cancel();
         self.tasks.closing().cancel();
     }
 }
@@ -111,6 +136,12 @@ impl MessengerEngine {
         Messages::new(self)
     }
 
+    /// Attachments.
+    #[cfg(feature = "attachments")]
+    pub fn attachments(&self) -> Attachments<'_> {
+        Attachments::new(self)
+    }
+
     /// Catching up.
     pub fn sync(&self) -> Sync<'_> {
         Sync::new(self)
@@ -157,6 +188,65 @@ impl MessengerEngine {
         })
     }
 
+    /// Insists that writes go through: makes one that leaves everything as it is, unless one was made
+    /// within the last second. Whoever asks often costs no more than that.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Closed`](crate::Error::Closed): the engine is closing.
+    /// - [`Error::Busy`](crate::Error::Busy) or [`Error::Unavailable`](crate::Error::Unavailable):
+    ///   not now.
+    /// - [`Error::StorageFull`](crate::Error::StorageFull), or what else the database says.
+    pub async fn ready(&self) -> Result<()> {
+        if self.tasks().closing().is_cancelled() {
+            return Err(crate::Error::Closed);
+        }
+        let written = async {
+            let mut wrote_at = self.inner.wrote_at.lock().await;
+            if wrote_at.is_none_or(|at| at.elapsed() > READY_FOR) {
+                self.writer().run(Nothing).await?;
+                *wrote_at = Some(Instant::now());
+            }
+            Ok(())
+        };
+        tokio::time::timeout(self.limits().read_wait_max, written)
+            .await
+            .map_err(|late| crate::Error::Unavailable(Arc::new(late)))?
+    }
+
+    /// Returns the numbers of this engine, without a look at the database.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn example(engine: &messenger_core::MessengerEngine) {
+    /// let stats = engine.stats();
+    /// println!("{} messages, {} positions behind", stats.messages_sent, stats.lag());
+    /// # }
+    /// ```
+    pub fn stats(&self) -> EngineStats {
+        let hasher = self.hasher().present();
+        self.inner.counters.stats(Present {
+            writes_queued: self.writer().queued(),
+            hub_queued: self.hub().queued(),
+            hashings: hasher.running,
+            hashings_queued: hasher.queued,
+            hashings_refused: hasher.refused,
+            hooks: &self.inner.told,
+        })
+    }
+
+    /// Asks how large the database is on disk, in bytes: of SQLite the file and its log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`](crate::Error::Unavailable): it does not answer.
+    pub async fn database_bytes(&self) -> Result<u64> {
+        tokio::time::timeout(self.limits().read_wait_max, self.store().bytes())
+            .await
+            .map_err(|late| crate::Error::Unavailable(Arc::new(late)))?
+    }
+
     /// Copies an SQLite database into a new file while everything goes on: what was acknowledged
     /// before is in it, and it is checked before it has its name. The secret that signs tokens is
     /// not in it.
@@ -185,7 +275,8 @@ impl MessengerEngine {
         crate::store::backup::backup(self.store().target(), file.as_ref()).await
     }
 
-    /// Closes the engine for all its handles: finishes the writes that are queued, ends every
+    /// Closes the engine for all its handles: writes down how far the host was told of changes,
+    /// waiting up to a second for its answer, finishes the writes that are queued, ends every
     /// subscription, closes the database.
     ///
     /// Calls that come later fail with [`Error::Closed`](crate::Error::Closed).
@@ -195,6 +286,7 @@ impl MessengerEngine {
     /// If dropped, what is queued is still written and every task ends; call it again to wait, and
     /// to close the database's files.
     pub async fn close(&self) {
+        self.inner.telling.close().await;
         self.tasks().close().await;
         self.store().close().await;
     }
@@ -219,12 +311,37 @@ impl MessengerEngine {
         &self.inner.tokens
     }
 
-    pub(crate) fn revocations(&self) -> &Revocations {
+    pub(crate) fn revocations(&self) -> &Arc<Revocations> {
         &self.inner.revocations
     }
 
     pub(crate) fn live(&self) -> &LiveSettings {
         &self.inner.live
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.inner.hooks
+    }
+
+    /// Where the bytes of attachments are.
+    #[cfg(feature = "attachments")]
+    pub(crate) fn objects(&self) -> Result<&Arc<Objects>> {
+        let objects = self.inner.objects.as_ref();
+        objects.ok_or(crate::Error::AttachmentsOff)
+    }
+
+    #[cfg(feature = "attachments")]
+    pub(crate) fn attachment_types(&self) -> &[MediaRange] {
+        &self.inner.attachment_types
+    }
+
+    #[cfg(feature = "attachments")]
+    pub(crate) fn uploads(&self) -> &Arc<Uploads> {
+        &self.inner.uploads
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.inner.index
     }
 
     pub(crate) fn exports(&self) -> &Arc<Exports> {

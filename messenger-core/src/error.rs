@@ -67,6 +67,30 @@ pub enum Error {
     /// The actor has no such session.
     #[error("there is no such session")]
     SessionNotFound,
+    /// No such attachment, or the actor may not see it: the two are not told apart.
+    #[error("there is no such attachment")]
+    AttachmentNotFound,
+    /// The engine was opened without a place for attachments.
+    #[error("there is no place for attachments")]
+    AttachmentsOff,
+    /// Another message has the attachment. Upload it once more.
+    #[error("another message has the attachment")]
+    AttachmentUsed,
+    /// The actor has as many attachments that no message has as one may. Send or delete some.
+    #[error("too many attachments were not sent yet")]
+    AttachmentsFull,
+    /// The attachment is larger than it may be; nothing was stored.
+    #[error("an attachment has at most {bytes_max} bytes")]
+    AttachmentTooLarge {
+        /// How many bytes it may have.
+        bytes_max: u64,
+    },
+    /// The host takes no attachments of this type.
+    #[error("attachments of this type are not taken")]
+    AttachmentType,
+    /// The bytes of an attachment broke off; nothing was stored. Upload it again.
+    #[error("the bytes broke off")]
+    UploadBroken(#[source] Cause),
     /// No such message, or it is from before the actor's time in a group that hides its past.
     #[error("there is no such message")]
     MessageNotFound,
@@ -79,6 +103,12 @@ pub enum Error {
     /// One of the two people has blocked the other.
     #[error("one of the two people has blocked the other")]
     Blocked,
+    /// The host refuses it, and says why; nothing was stored.
+    #[error("refused: {0}")]
+    RefusedByHost(String),
+    /// The host could not decide whether it may take place; nothing was stored. Try again.
+    #[error("it could not be decided whether this may take place")]
+    Undecided(#[source] Cause),
     /// Only a group has titles, roles, and members who come and go.
     #[error("the conversation is not a group")]
     NotAGroup,
@@ -130,6 +160,9 @@ pub enum Error {
     /// with the same client id.
     #[error("the database can not be reached")]
     Unavailable(#[source] Cause),
+    /// The place where attachments are can not be reached now. Try again.
+    #[error("the place for attachments can not be reached")]
+    AttachmentsUnavailable(#[source] Cause),
     /// The database failed in a way that the engine does not expect.
     #[error("the database failed")]
     Storage(#[source] Cause),
@@ -188,6 +221,10 @@ pub enum ErrorKind {
     Unauthenticated,
     /// There is no such thing, or the caller may not know that there is.
     NotFound,
+    /// What is given is larger than it may be.
+    TooLarge,
+    /// What is given is of a type that is not taken.
+    WrongType,
     /// The caller may see the thing, but not do this with it.
     Forbidden,
     /// It contradicts what is stored.
@@ -217,8 +254,16 @@ impl Error {
             Self::SessionNotFound => "session_not_found",
             Self::MessageNotFound => "message_not_found",
             Self::MemberNotFound => "member_not_found",
+            Self::AttachmentNotFound => "attachment_not_found",
+            Self::AttachmentsOff => "attachments_off",
+            Self::AttachmentUsed => "attachment_used",
+            Self::AttachmentsFull => "attachments_full",
+            Self::AttachmentTooLarge { .. } => "too_large",
+            Self::AttachmentType => "unsupported_media_type",
+            Self::UploadBroken(_) => "upload_broken",
             Self::Forbidden => "forbidden",
             Self::Blocked => "blocked",
+            Self::RefusedByHost(_) => "refused",
             Self::NotAGroup => "not_a_group",
             Self::LastOwner => "last_owner",
             Self::BlocksFull => "blocks_full",
@@ -230,7 +275,11 @@ impl Error {
             Self::ClientWriteConflict => "client_write_conflict",
             Self::ResyncRequired(_) => "resync_required",
             Self::SubscriptionLost => "subscription_lost",
-            Self::Busy { .. } | Self::Closed | Self::Unavailable(_) => "service_unavailable",
+            Self::Busy { .. }
+            | Self::Closed
+            | Self::Unavailable(_)
+            | Self::AttachmentsUnavailable(_)
+            | Self::Undecided(_) => "service_unavailable",
             Self::StorageFull(_) => "storage_full",
             Self::Storage(_) | Self::Setup(..) | Self::Internal(_) => "internal_error",
         }
@@ -240,7 +289,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::InvalidTarget | Self::NotAGroup => ErrorKind::Refused,
+            Self::InvalidTarget | Self::NotAGroup | Self::UploadBroken(_) => ErrorKind::Refused,
             Self::InvalidCredentials | Self::InvalidRefreshToken | Self::InvalidToken => {
                 ErrorKind::Unauthenticated
             }
@@ -248,10 +297,16 @@ impl Error {
             | Self::ConversationNotFound
             | Self::MessageNotFound
             | Self::MemberNotFound
+            | Self::AttachmentNotFound
+            | Self::AttachmentsOff
             | Self::SessionNotFound => ErrorKind::NotFound,
-            Self::Forbidden | Self::Blocked => ErrorKind::Forbidden,
+            Self::AttachmentTooLarge { .. } => ErrorKind::TooLarge,
+            Self::AttachmentType => ErrorKind::WrongType,
+            Self::Forbidden | Self::Blocked | Self::RefusedByHost(_) => ErrorKind::Forbidden,
             Self::UsernameTaken
             | Self::LastOwner
+            | Self::AttachmentUsed
+            | Self::AttachmentsFull
             | Self::BlocksFull
             | Self::PrefsFull
             | Self::GroupFull
@@ -260,9 +315,12 @@ impl Error {
             | Self::ClientMessageConflict
             | Self::ClientWriteConflict => ErrorKind::Conflict,
             Self::ResyncRequired(_) => ErrorKind::Gone,
-            Self::Busy { .. } | Self::Closed | Self::Unavailable(_) | Self::SubscriptionLost => {
-                ErrorKind::Busy
-            }
+            Self::Busy { .. }
+            | Self::Closed
+            | Self::Unavailable(_)
+            | Self::AttachmentsUnavailable(_)
+            | Self::Undecided(_)
+            | Self::SubscriptionLost => ErrorKind::Busy,
             Self::StorageFull(_) => ErrorKind::StorageFull,
             Self::Storage(_) | Self::Setup(..) | Self::Internal(_) => ErrorKind::Internal,
         }
@@ -273,9 +331,11 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Busy { retry_after } => Some(*retry_after),
-            Self::Closed | Self::Unavailable(_) | Self::SubscriptionLost => {
-                Some(Duration::from_secs(1))
-            }
+            Self::Closed
+            | Self::Unavailable(_)
+            | Self::AttachmentsUnavailable(_)
+            | Self::Undecided(_)
+            | Self::SubscriptionLost => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -73,6 +73,11 @@ id!(
     MessageId, "message_id"
 );
 
+id!(
+    /// The id of an attachment.
+    AttachmentId, "attachment_id"
+);
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -33,6 +33,27 @@ pub struct Limits {
     /// Different reactions of one person to one message. 10.
     pub reactions_per_user_max: usize,
 
+    /// Length of an attachment, in bytes. 100 MiB.
+    pub attachment_bytes_max: u64,
+    /// Length of the name of an attachment, in characters. 255, what file systems take.
+    pub attachment_name_chars_max: usize,
+    /// Attachments of one message. 10.
+    pub attachments_per_message_max: usize,
+    /// Attachments of one person that no message has. 100.
+    pub attachments_unsent_per_user_max: u32,
+    /// How long an attachment that no message has is kept. 24 h.
+    pub attachment_grace: Duration,
+    /// Uploads under way at a time; past it the call fails with [`Busy`](crate::Error::Busy). 32,
+    /// since each holds up to 2 MiB, or 16 MiB where they go to S3.
+    pub uploads_max: usize,
+    /// Uploads of one person under way at a time. 4.
+    pub uploads_per_user_max: usize,
+    /// Length of a picture of which a preview is made, in bytes. 20 MiB.
+    pub preview_source_bytes_max: u64,
+    /// Memory that it takes to make a preview, of which there is one at a time, in bytes: a picture
+    /// that would take more has none. 44 MiB, enough for 12 million pixels.
+    pub preview_memory_bytes_max: u64,
+
     /// Members of a group. 10,000.
     pub group_members_max: u32,
     /// People who are added to a group at once. 128.
@@ -53,6 +74,32 @@ pub struct Limits {
     pub page_reactions_max: u32,
     /// Users in one answer to a search. 50.
     pub search_users_max: u32,
+    /// Length of a text to search messages for, in characters. 256.
+    pub search_chars_max: usize,
+    /// Messages in one page of a search. 50.
+    pub search_messages_max: u32,
+    /// Messages that one page of a search looks at, since what the index finds may turn out not to
+    /// be meant; past it the page says where to go on. 1,000.
+    pub search_looked_at_max: usize,
+    /// Conversations that one search looks through, those that were active last. 1,000.
+    pub search_conversations_max: usize,
+    /// Searches under way at a time, which leaves connections to everybody else. 2.
+    pub searches_max: usize,
+    /// How long a search waits for others to end, and then for the index to have what was sent
+    /// before. 1 s each.
+    pub search_wait_max: Duration,
+    /// How long a page of a search goes on looking for more; past it the page says where to go on.
+    /// 1 s.
+    pub search_time_max: Duration,
+    /// How often the index looks for new messages if nobody searches. 1 s.
+    pub search_index_interval: Duration,
+    /// Positions that the index may be behind while others write and nobody searches; past it the
+    /// index goes on beside them. 100,000, for which it takes some seconds.
+    pub search_index_behind_max: u64,
+    /// Messages that one step of the index takes: few, since senders wait for it. 200.
+    pub search_indexed_at_once_max: u64,
+    /// People in one page of those whom an administrator lists. 1,000.
+    pub page_people_max: u32,
     /// People whom one person has blocked. 10,000.
     pub blocks_per_user_max: u32,
     /// People in one page of whom somebody has blocked. 500.
@@ -140,6 +187,25 @@ pub struct Limits {
     /// Age up to which the change log is kept whatever its length. 24 h.
     pub event_age_min: Duration,
 
+    /// Changes that a hook of the host is told of at a time, of different conversations. 8.
+    pub hook_lanes_at_once_max: usize,
+    /// Lines of the change log that are read at a time to tell a hook. 100.
+    pub hook_lines_max: usize,
+    /// Conversations of which a hook could not be told and that wait while others go on; past it the
+    /// others wait too. 1,000.
+    pub hook_lanes_waiting_max: usize,
+    /// How long a conversation is told without a break while others have something to be told. 5 s.
+    pub hook_turn_max: Duration,
+    /// How often it is written down how far a hook was told: what was told since is told again after a
+    /// crash. Also how long all others wait for a conversation that is slow. 1 s.
+    pub hook_save_interval: Duration,
+    /// How long an engine tells a hook before it has to say that it still does; if it does not,
+    /// another engine on the database takes over. 10 s.
+    pub hook_lease: Duration,
+    /// Age up to which the change log is kept for a hook that is behind. Past it the hook is told that
+    /// it missed something. 7 days.
+    pub hook_behind_max: Duration,
+
     /// How long a session, and a spent refresh token, is kept after its end: that long its reuse
     /// is still seen. 30 days.
     pub ended_sessions_kept: Duration,
@@ -176,6 +242,15 @@ impl Default for Limits {
             reaction_bytes_max: 64,
             reactions_per_message_max: 50,
             reactions_per_user_max: 10,
+            attachment_bytes_max: 100 * 1024 * 1024,
+            attachment_name_chars_max: 255,
+            attachments_per_message_max: 10,
+            attachments_unsent_per_user_max: 100,
+            attachment_grace: Duration::from_secs(24 * 60 * 60),
+            uploads_max: 32,
+            uploads_per_user_max: 4,
+            preview_source_bytes_max: 20 * 1024 * 1024,
+            preview_memory_bytes_max: 44 * 1024 * 1024,
             group_members_max: 10_000,
             members_added_max: 128,
             title_chars_max: 128,
@@ -185,6 +260,17 @@ impl Default for Limits {
             page_messages_max: 100,
             page_reactions_max: 100,
             search_users_max: 50,
+            search_chars_max: 256,
+            search_messages_max: 50,
+            search_looked_at_max: 1_000,
+            search_conversations_max: 1_000,
+            searches_max: 2,
+            search_wait_max: Duration::from_secs(1),
+            search_time_max: Duration::from_secs(1),
+            search_index_interval: Duration::from_secs(1),
+            search_index_behind_max: 100_000,
+            search_indexed_at_once_max: 200,
+            page_people_max: 1_000,
             blocks_per_user_max: 10_000,
             page_blocks_max: 500,
             prefs_per_user_max: 100,
@@ -218,6 +304,13 @@ impl Default for Limits {
             hub_queue_max: 1_024,
             events_kept_min: 1_000_000,
             event_age_min: Duration::from_secs(24 * 60 * 60),
+            hook_lanes_at_once_max: 8,
+            hook_lines_max: 100,
+            hook_lanes_waiting_max: 1_000,
+            hook_turn_max: Duration::from_secs(5),
+            hook_save_interval: Duration::from_secs(1),
+            hook_lease: Duration::from_secs(10),
+            hook_behind_max: Duration::from_secs(7 * 24 * 60 * 60),
             ended_sessions_kept: Duration::from_secs(30 * 24 * 60 * 60),
             prune_interval: Duration::from_secs(60),
             sqlite_log_bytes_max: 128 * 1024 * 1024,

@@ -5,7 +5,8 @@ use std::error::Error as StdError;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -13,16 +14,23 @@ use hyper::body::Bytes;
 use messenger_core::Error as EngineError;
 use poem::http::header::{self, HeaderName};
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use poem::{Endpoint, IntoResponse, Request, Response};
+use poem::{Body, Endpoint, IntoResponse, Request, Response};
+use poem_openapi::OperationId;
 use poem_openapi::error::ParseParamError;
+use tokio::time::Sleep;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::api::body::unreadable;
 use crate::api::envelope::{Failure, Fault};
+use crate::metrics::Requests;
 use crate::origin::Origins;
+use crate::traces;
 
 /// Time for a whole request body to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time without a byte of a body that is read as it comes.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time for a route to answer: what takes longer waits for a database that has fallen silent.
 pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, a body that was refused is still read, so that a client which
@@ -53,6 +61,71 @@ static EVERY_ANSWER: [(HeaderName, HeaderValue); 4] = [
 
 type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
+/// A body that its route reads as it comes, and of which the rest is read behind the answer.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Coming>>);
+
+struct Coming {
+    chunks: Chunks,
+    idle: Pin<Box<Sleep>>,
+    ended: bool,
+}
+
+impl Shared {
+    fn new(body: Body) -> Self {
+        let ended = body.is_empty();
+        Self(Arc::new(Mutex::new(Coming {
+            chunks: Box::pin(body.into_bytes_stream()),
+            idle: Box::pin(tokio::time::sleep(IDLE_TIME_MAX)),
+            ended,
+        })))
+    }
+
+    fn coming(&self) -> MutexGuard<'_, Coming> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is left of it.
+    fn has_ended(&self) -> bool {
+        self.coming().ended
+    }
+}
+
+impl Stream for Shared {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut coming = self.coming();
+        if coming.ended {
+            return Poll::Ready(None);
+        }
+        match coming.chunks.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(chunk))) => {
+                coming.idle = Box::pin(tokio::time::sleep(IDLE_TIME_MAX));
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            Poll::Ready(last) => {
+                coming.ended = true;
+                Poll::Ready(last)
+            }
+            Poll::Pending => {
+                ready!(coming.idle.as_mut().poll(cx));
+                coming.ended = true;
+                Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
+            }
+        }
+    }
+}
+
+/// What is found out about a request while it is answered.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The operation to which it came.
+    operation: Option<&'static str>,
+    /// Whether some of its body was not read.
+    body_left: bool,
+}
+
 /// The methods of a path like `/v1/conversations/{conversation_id}/messages`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Methods {
@@ -65,7 +138,11 @@ pub(crate) struct Edge<E> {
     pub(crate) inner: E,
     pub(crate) origins: Origins,
     pub(crate) body_bytes_max: usize,
+    /// The path to which bodies are posted that their route reads as they come, with limits of its own.
+    pub(crate) uploads: Option<String>,
     pub(crate) methods: Vec<Methods>,
+    /// Where requests are counted.
+    pub(crate) requests: Arc<Requests>,
 }
 
 impl<E: Endpoint> Endpoint for Edge<E> {
@@ -76,9 +153,12 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let id = request_id(request.headers());
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let origin = request.headers().get(header::ORIGIN).cloned();
+        let span = traces::begin(request.headers(), &id);
 
-        let outcome = AssertUnwindSafe(self.answer(request, &uri))
+        let mut seen = Seen::default();
+        let outcome = AssertUnwindSafe(self.answer(request, &uri, &mut seen))
             .catch_unwind()
+            .instrument(span.clone())
             .await;
         // The panic hook has written where it happened.
         let outcome = outcome.unwrap_or_else(|_| Err(Failure::internal()));
@@ -87,22 +167,82 @@ impl<E: Endpoint> Endpoint for Edge<E> {
             Err(failure) => (failure.response(), failure.source().map(chain)),
         };
         self.dress(&mut response, origin.as_ref(), id.clone());
+        if seen.body_left {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        let operation = seen.operation;
+        let (requests, status) = (&self.requests, response.status());
+        requests.answered((operation, &method, uri.path()), status, started.elapsed());
+        if !span.is_disabled() {
+            let (method, route) = requests.named(operation, &method, uri.path());
+            traces::end(&span, method, route, status);
+        }
         log(&method, &uri, &response, started, &id, cause.as_deref());
         Ok(response)
     }
 }
 
 impl<E: Endpoint> Edge<E> {
-    /// Answers a request, or says why not; nothing but [`Failure`] leaves from here.
-    async fn answer(&self, mut request: Request, uri: &Uri) -> Result<Response, Failure> {
+    /// Answers a request, or says why not; nothing but [`Failure`] leaves from here. Says which
+    /// operation it came to.
+    async fn answer(
+        &self,
+        mut request: Request,
+        uri: &Uri,
+        seen: &mut Seen,
+    ) -> Result<Response, Failure> {
         if let Some(preflight) = self.preflight(&request) {
             return preflight;
         }
+        require_plain(request.headers())?;
+        let uploads = self.uploads.as_deref();
+        if request.method() == Method::POST && uploads == Some(request.uri().path()) {
+            return self.pass_on(request, uri, seen).await;
+        }
         self.take_in(&mut request).await?;
         match tokio::time::timeout(ANSWER_TIME_MAX, self.inner.call(request)).await {
-            Ok(Ok(response)) => Ok(response.into_response()),
-            Ok(Err(error)) => self.failed(error, uri),
+            Ok(outcome) => self.answered(outcome, uri, seen),
             Err(late) => Err(EngineError::Unavailable(Arc::new(late)).into()),
+        }
+    }
+
+    /// Lets a route read the body itself, for as long as it comes. What it leaves is read behind the
+    /// answer, so that a client which writes first and reads then gets to see it.
+    async fn pass_on(
+        &self,
+        mut request: Request,
+        uri: &Uri,
+        seen: &mut Seen,
+    ) -> Result<Response, Failure> {
+        let body = Shared::new(request.take_body());
+        request.set_body(Body::from_bytes_stream(body.clone()));
+        let outcome = self.inner.call(request).await;
+        let outcome = self.answered(outcome, uri, seen);
+        if !body.has_ended() {
+            seen.body_left = true;
+            linger(Box::pin(body));
+        }
+        outcome
+    }
+
+    /// Takes what a route has answered. Says which operation it was.
+    fn answered(
+        &self,
+        outcome: poem::Result<E::Output>,
+        uri: &Uri,
+        seen: &mut Seen,
+    ) -> Result<Response, Failure> {
+        match outcome {
+            Ok(response) => {
+                let response = response.into_response();
+                seen.operation = response.data::<OperationId>().map(|id| id.0);
+                Ok(response)
+            }
+            Err(error) => {
+                seen.operation = error.data::<OperationId>().map(|id| id.0);
+                self.failed(error, uri)
+            }
         }
     }
 
@@ -125,24 +265,17 @@ impl<E: Endpoint> Edge<E> {
             )
             .header(
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-Id",
+                "Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, \
+                 Range, X-Request-Id",
             )
             .header(header::ACCESS_CONTROL_MAX_AGE, 600)
             .finish();
         Some(Ok(answer))
     }
 
-    /// Reads the whole body, within its limits, whatever the route: so no route can forget them.
+    /// Reads the whole body, within its limits, whatever the route but one: so none can forget them.
     async fn take_in(&self, request: &mut Request) -> Result<(), Failure> {
         let headers = request.headers();
-        let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
-        if !headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
-            return Err(Failure::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "compressed bodies are not accepted",
-            ));
-        }
         let declared = headers.get(header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
         let body = request.take_body();
@@ -162,13 +295,7 @@ impl<E: Endpoint> Edge<E> {
                 return Err(too_large());
             }
             Ok(Err(_)) => return Err(unreadable()),
-            Err(_) => {
-                return Err(Failure::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "request_timeout",
-                    "the body took too long",
-                ));
-            }
+            Err(_) => return Err(Failure::late()),
         }
         Ok(())
     }
@@ -197,7 +324,9 @@ impl<E: Endpoint> Edge<E> {
                     "this route has other methods",
                 );
                 let mut response = failure.response();
-                let methods = self.methods.iter().find(|methods| methods.fit(uri.path()));
+                let methods = self.methods.iter().filter(|it| it.fit(uri.path()));
+                // A name in a path goes before what fits any.
+                let methods = methods.min_by_key(|it| it.path.matches('{').count());
                 if let Some(methods) = methods {
                     let headers = response.headers_mut();
                     headers.insert(header::ALLOW, methods.allow.clone());
@@ -232,7 +361,8 @@ impl<E: Endpoint> Edge<E> {
         }
         if let Some(allowed) = origin.and_then(|origin| self.origins.allowed(origin)) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-            let exposed = HeaderValue::from_static("X-Request-Id, Retry-After");
+            let exposed = "X-Request-Id, Retry-After, ETag, Content-Range, Content-Disposition";
+            let exposed = HeaderValue::from_static(exposed);
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
     }
@@ -244,7 +374,12 @@ impl Methods {
         Self { path, allow }
     }
 
-    fn fit(&self, path: &str) -> bool {
+    /// The path with its places to fill.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn fit(&self, path: &str) -> bool {
         let mut asked = path.split('/');
         let mut ours = self.path.split('/');
         loop {
@@ -264,6 +399,19 @@ pub(crate) fn origin_not_allowed() -> Failure {
         "origin_not_allowed",
         "pages of this origin may not call",
     )
+}
+
+/// Insists that a body is as it is, and not compressed.
+fn require_plain(headers: &HeaderMap) -> Result<(), Failure> {
+    let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        "compressed bodies are not accepted",
+    ))
 }
 
 fn too_large() -> Failure {
@@ -381,7 +529,9 @@ mod tests {
             inner,
             origins: Origins::new(Vec::new()),
             body_bytes_max: 1_024,
+            uploads: None,
             methods: Vec::new(),
+            requests: Arc::new(Requests::new(Vec::new())),
         }
     }
 

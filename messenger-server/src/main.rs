@@ -5,23 +5,31 @@
     reason = "the program is what may print"
 )]
 
+mod commands;
+
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use messenger_core::attachments::AttachmentStore;
+use messenger_core::hooks::{ChangeSettings, Webhook};
 use messenger_core::{
     Durability, Error as EngineError, Limits, LiveSettings, MessengerEngine, Secret,
 };
-use messenger_server::{DatabaseDurability, LogFormat, Settings};
+use messenger_server::{
+    AttachmentsUrl, DatabaseDurability, Listeners, LogFormat, Settings, Traces,
+};
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
+
+use crate::commands::UserCommand;
 
 /// What one thread makes another drops, and a password takes 19 MiB for a moment: measured, a send
 /// costs a fifth less CPU than with the C library's, and memory is given back after log-ins.
@@ -53,6 +61,10 @@ enum Command {
     Openapi,
     /// Print the AsyncAPI document, of what is said on the WebSocket and in the event stream.
     Asyncapi,
+    /// Ask the server that runs here with the same settings whether it works, for health checks.
+    Health,
+    /// Print every setting as a table in Markdown.
+    Settings,
     /// Copy the SQLite database into a new file, and check the copy; the server may run meanwhile.
     Backup {
         /// The file, which must not be there yet. The secret that signs tokens is not in it.
@@ -64,6 +76,21 @@ enum Command {
         /// A file that `backup` has made.
         file: PathBuf,
     },
+    /// Bring the schema of the database up to date without serving, and say what was done.
+    Migrate {
+        /// Print JSON: `from` and `to`.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Count what is in the database; the server may run meanwhile.
+    Stats {
+        /// Print a JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List people, and do for them what they can not; the server may run meanwhile.
+    #[command(subcommand, arg_required_else_help = false)]
+    User(UserCommand),
 }
 
 fn main() -> ExitCode {
@@ -79,18 +106,9 @@ fn main() -> ExitCode {
         }
     };
     let settings = cli.settings;
-    match cli.command {
-        Some(Command::Openapi) => {
-            print!("{}", messenger_server::spec());
-            return ExitCode::SUCCESS;
-        }
-        Some(Command::Asyncapi) => {
-            print!("{}", messenger_server::asyncapi());
-            return ExitCode::SUCCESS;
-        }
-        Some(Command::Backup { file }) => return ended(backup(&settings, &file)),
-        Some(Command::Restore { file }) => return ended(restore(&settings, &file)),
-        None => {}
+    if let Some(command) = cli.command {
+        let work = administer(&settings, command);
+        return ended(runtime().and_then(|runtime| runtime.block_on(work)));
     }
     let secret = match settings
         .secret_key
@@ -104,8 +122,45 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    log(&settings);
-    ended(run(&settings, secret))
+    let webhook = match settings.webhook() {
+        Ok(webhook) => webhook,
+        Err(line) => {
+            eprintln!("messenger-server: {line}");
+            return ExitCode::from(2);
+        }
+    };
+    let with = With { secret, webhook };
+    ended(runtime().and_then(|runtime| run(runtime, &settings, with)))
+}
+
+/// What was read from the settings before anything was made.
+struct With {
+    secret: Option<Secret>,
+    webhook: Option<(ChangeSettings, Webhook)>,
+}
+
+/// Does what is not serving.
+async fn administer(settings: &Settings, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Backup { file } => commands::backup(settings, &file).await,
+        Command::Restore { file } => commands::restore(settings, &file).await,
+        Command::Migrate { json } => commands::migrate(settings, json).await,
+        Command::Stats { json } => commands::stats(settings, json).await,
+        Command::User(command) => commands::user(settings, command).await,
+        Command::Openapi => {
+            print!("{}", messenger_server::spec());
+            Ok(())
+        }
+        Command::Health => commands::health(settings).await,
+        Command::Settings => {
+            print!("{}", messenger_server::settings_reference());
+            Ok(())
+        }
+        Command::Asyncapi => {
+            print!("{}", messenger_server::asyncapi());
+            Ok(())
+        }
+    }
 }
 
 /// The exit code, and what went wrong in one line.
@@ -114,7 +169,11 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(EngineError::Invalid(rule)) = error.downcast_ref() {
-                eprintln!("messenger-server: DATABASE_URL: {}", rule.message);
+                let field = match rule.field {
+                    "database_url" => "DATABASE_URL",
+                    field => field,
+                };
+                eprintln!("messenger-server: {field}: {}", rule.message);
                 return ExitCode::from(2);
             }
             let line = line(&error);
@@ -122,23 +181,6 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
             ExitCode::from(1)
         }
     }
-}
-
-fn backup(settings: &Settings, file: &Path) -> anyhow::Result<()> {
-    let builder = MessengerEngine::builder(settings.database_url.as_str());
-    runtime()?.block_on(builder.backup(file))?;
-    println!("the backup is {}", file.display());
-    Ok(())
-}
-
-fn restore(settings: &Settings, file: &Path) -> anyhow::Result<()> {
-    let builder = MessengerEngine::builder(settings.database_url.as_str());
-    let former = runtime()?.block_on(builder.restore(file))?;
-    println!("the database is what {} was", file.display());
-    if let Some(former) = former {
-        println!("what was there is {}", former.display());
-    }
-    Ok(())
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -159,7 +201,7 @@ fn line(error: &anyhow::Error) -> String {
 
 /// Writes logs to standard error: our own events, and of libraries only what matters, since they
 /// would also log what was sent.
-fn log(settings: &Settings) {
+fn log(settings: &Settings, traces: Option<&Traces>) {
     let level = if settings.debug {
         Level::DEBUG
     } else {
@@ -168,6 +210,10 @@ fn log(settings: &Settings) {
     let targets = Targets::new()
         .with_default(Level::WARN)
         .with_targets([("messenger_server", level), ("messenger_core", level)]);
+    let targets = match traces {
+        Some(_) => Traces::targets(targets),
+        None => targets,
+    };
     let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
@@ -179,6 +225,7 @@ fn log(settings: &Settings) {
     // it would be logged makes a filter of one layer swallow the next event.
     tracing_subscriber::registry()
         .with(targets)
+        .with(traces.map(Traces::layer))
         .with(lines)
         .init();
 }
@@ -202,8 +249,13 @@ fn raise_open_files(settings: &Settings) {
     }
 }
 
-fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
-    let runtime = runtime()?;
+fn run(runtime: tokio::runtime::Runtime, settings: &Settings, with: With) -> anyhow::Result<()> {
+    let endpoint = settings.otel_exporter_otlp_endpoint.as_deref();
+    let traces = endpoint
+        .map(|endpoint| Traces::start(endpoint, runtime.handle().clone()))
+        .transpose()
+        .map_err(|error| anyhow::anyhow!("can not send traces: {error}"))?;
+    log(settings, traces.as_ref());
     runtime.block_on(async {
         // Before anything else, so that a signal during the start is not lost, and that nothing is
         // made if the address is taken.
@@ -213,17 +265,31 @@ fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
         let listener = listener.with_context(|| {
             format!("can not listen on {host}:{port}; set HOST or PORT to another")
         })?;
+        let metrics = messenger_server::bind_metrics(settings);
+        let metrics = metrics.with_context(|| {
+            let address = settings.metrics_listen.map(|address| address.to_string());
+            let address = address.unwrap_or_default();
+            format!("can not listen on {address}; set METRICS_LISTEN to another")
+        })?;
         let engine = tokio::select! {
-            engine = open(settings, secret) => engine?,
+            engine = open(settings, with) => engine?,
             () = &mut stop => return Ok(()),
         };
         raise_open_files(settings);
-        messenger_server::serve(listener, engine.clone(), settings, stop).await;
+        let listeners = Listeners {
+            server: listener,
+            metrics,
+        };
+        messenger_server::serve(listeners, engine.clone(), settings, stop).await;
         if tokio::time::timeout(CLOSE_TIME_MAX, engine.close())
             .await
             .is_err()
         {
             tracing::warn!("the engine did not close in time");
+        }
+        if let Some(traces) = traces {
+            // It waits for what is sent from this runtime.
+            let _ = tokio::task::spawn_blocking(move || traces.end()).await;
         }
         anyhow::Ok(())
     })?;
@@ -232,10 +298,11 @@ fn run(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<MessengerEngine> {
+async fn open(settings: &Settings, with: With) -> anyhow::Result<MessengerEngine> {
     let url = settings.database_url.as_str();
     let mut limits = Limits::default();
     limits.message_chars_max = usize::try_from(settings.message_max_length)?;
+    limits.attachment_bytes_max = settings.attachment_bytes_max;
     let mut live = LiveSettings::default();
     live.enabled = settings.realtime_dispatcher_enabled;
     live.poll_ms = settings.realtime_dispatcher_poll_ms;
@@ -251,14 +318,32 @@ async fn open(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<Mes
             DatabaseDurability::Relaxed => Durability::Relaxed,
         })
         .limits(limits)
-        .live(live);
-    if let Some(secret) = secret {
+        .live(live)
+        .attachment_types(settings.attachment_types.clone());
+    let place = match &settings.attachments_url {
+        Some(AttachmentsUrl::Off) => None,
+        Some(AttachmentsUrl::At(place)) => Some(place.clone()),
+        None => {
+            // Where the secret is, too: beside the database, or where there is no such place, here.
+            let beside = builder.sqlite_file()?.unwrap_or_default();
+            Some(AttachmentStore::folder(
+                beside.with_file_name("attachments"),
+            ))
+        }
+    };
+    if let Some(place) = &place {
+        builder = builder.attachments(place.clone());
+    }
+    if let Some((settings, webhook)) = with.webhook {
+        builder = builder.webhook("webhook", settings, webhook);
+    }
+    if let Some(secret) = with.secret {
         builder = builder.secret(secret);
     } else if url.starts_with("postgres") {
         // An SQLite database has a folder of its own for the secret; this one has not.
         builder = builder.secret_file(PathBuf::from("messenger.secret"));
     }
-    let engine = builder.open().await.context("can not open the database")?;
+    let engine = builder.open().await.context(commands::CAN_NOT_OPEN)?;
 
     let health = engine.health().await.context("can not read the database")?;
     if let Some(path) = &health.secret_created {
@@ -267,6 +352,10 @@ async fn open(settings: &Settings, secret: Option<Secret>) -> anyhow::Result<Mes
     }
     let durability = health.durability;
     tracing::info!(database = health.database, ?durability, "database is open");
+    match place {
+        Some(place) => tracing::info!(%place, "attachments are kept"),
+        None => tracing::info!("attachments are off"),
+    }
     Ok(engine)
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     Err(last)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,

@@ -1,16 +1,22 @@
 //! Every setting: its variable, unit, default and what it is for. `--help` shows this file.
 
-use std::fmt;
-use std::net::IpAddr;
+use std::fmt::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use clap::builder::Resettable;
+use clap::builder::{PossibleValue, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, ValueEnum};
-use messenger_core::JwtAlgorithm;
+use messenger_core::attachments::{AttachmentStore, MediaRange};
+use messenger_core::hooks::{ChangeSettings, Topic, Webhook, WebhookSecret};
+use messenger_core::{Error as EngineError, Invalid, JwtAlgorithm};
+use poem::http::Uri;
 
 use crate::origin::{Origin, Origins};
+
+/// How a secret for webhooks is made.
+const HOW: &str = "make one with: echo whsec_$(openssl rand -base64 32)";
 
 /// The settings of the server. Each is an environment variable, a line of `.env`, or a flag; an
 /// empty variable counts as not set.
@@ -23,12 +29,27 @@ pub struct Settings {
     /// Port to listen on; 0 takes any free one, which the log names.
     #[arg(long, env, default_value = "8000", value_parser = port)]
     pub port: u16,
+    /// Address and port on which Prometheus is told /metrics, like 127.0.0.1:9464; also /health and
+    /// /ready. Not set: nowhere. Whoever reaches it may read it.
+    #[arg(long, env, value_parser = socket_address)]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Address of a collector that is sent traces by OTLP over HTTP, like http://127.0.0.1:4318. Not
+    /// set: nobody is.
+    #[arg(long, env, value_parser = collector)]
+    pub otel_exporter_otlp_endpoint: Option<String>,
+    /// How long a server that was told to stop still takes connections, in seconds, while /ready says
+    /// 503 already: as long as a balancer needs to notice.
+    #[arg(long, env, default_value = "0", value_parser = count(0, 300))]
+    pub stop_delay_seconds: u64,
     /// Name of the service, shown in the API reference.
     #[arg(long, env, default_value = "Messenger")]
     pub app_name: String,
-    /// Path that all routes but /health, /docs and /openapi.json start with.
+    /// Path that all routes but /health, /ready, /docs, /openapi.json and the web client start with.
     #[arg(long = "api-v1-prefix", env = "API_V1_PREFIX", default_value = "/v1", value_parser = prefix)]
     pub api_prefix: String,
+    /// Whether the web client is served at /.
+    #[arg(long, env, default_value = "true", value_parser = boolean, action = ArgAction::Set)]
+    pub web_client: bool,
     /// Log what happens in detail, each request included.
     #[arg(long, env, default_value = "false", value_parser = boolean, action = ArgAction::Set)]
     pub debug: bool,
@@ -48,6 +69,18 @@ pub struct Settings {
     /// may lose the last moments.
     #[arg(long, env, default_value = "full", ignore_case = true)]
     pub database_durability: DatabaseDurability,
+
+    /// Where attachments are: off for nowhere, file:///srv/attachments, or s3://bucket/prefix if this
+    /// program was built with S3 (AWS_REGION, AWS_ENDPOINT and keys are read from the environment). Not
+    /// set: the folder attachments beside an SQLite database, with PostgreSQL in the working folder.
+    #[arg(long, env, value_parser = place)]
+    pub attachments_url: Option<AttachmentsUrl>,
+    /// Largest attachment, in bytes.
+    #[arg(long, env, default_value = "104857600", value_parser = count(1, 64 << 30))]
+    pub attachment_bytes_max: u64,
+    /// Types of attachments that are taken, separated by commas, like image/*,application/pdf.
+    #[arg(long, env, default_value = "*/*", value_delimiter = ',', value_parser = range)]
+    pub attachment_types: Vec<MediaRange>,
 
     /// Secret that signs access tokens, at least 32 bytes. Not set: made at the first start and
     /// kept in a file.
@@ -90,6 +123,22 @@ pub struct Settings {
     #[arg(long, env, default_value = "12", value_parser = count(1, 1_000_000))]
     pub auth_rate_limit_max_requests: u64,
 
+    /// Address that is told of changes by POST: https, or http to localhost and private addresses. Not
+    /// set: nobody is told.
+    #[arg(long, env, hide_env_values = true)]
+    pub webhook_url: Option<Hidden>,
+    /// Secret that signs what is told: whsec_ and 24 to 64 random bytes in base64, as of
+    /// echo whsec_$(openssl rand -base64 32). Two with a space in between sign both, to go over from
+    /// one to the other.
+    #[arg(long, env, hide_env_values = true)]
+    pub webhook_secret: Option<Hidden>,
+    /// What is told, separated by commas: message.created, message.updated, message.deleted,
+    /// conversation.created, conversation.updated, conversation.deleted, members.added, member.removed,
+    /// member.updated, read.updated, user.updated, password.changed, sessions.ended. In any case
+    /// changes.missed, of what can not be told any more.
+    #[arg(long, env, default_value = "message.created", value_delimiter = ',', value_parser = topic)]
+    pub webhook_events: Vec<Topic>,
+
     /// WebSockets at a time; more are answered 503.
     #[arg(long, env, default_value = "20000", value_parser = count(0, 1_000_000))]
     pub ws_max_connections: u64,
@@ -127,6 +176,15 @@ pub struct Settings {
     /// How often it is told who has come and who has gone, in milliseconds; 0 for never.
     #[arg(long, env, default_value = "5000", value_parser = count(0, 3_600_000))]
     pub presence_interval_ms: u64,
+}
+
+/// Where attachments are.
+#[derive(Clone, Debug)]
+pub enum AttachmentsUrl {
+    /// Nowhere.
+    Off,
+    /// In a place.
+    At(AttachmentStore),
 }
 
 /// A text that is not for logs, since it is or has a secret.
@@ -183,6 +241,41 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns the endpoint that is told of changes and how it is told, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// One line that says which setting is wrong, and what to do.
+    pub fn webhook(&self) -> Result<Option<(ChangeSettings, Webhook)>, String> {
+        let (Some(url), Some(secrets)) = (&self.webhook_url, &self.webhook_secret) else {
+            return match (&self.webhook_url, &self.webhook_secret) {
+                (Some(_), None) => Err(format!("WEBHOOK_SECRET: is needed for WEBHOOK_URL; {HOW}")),
+                (None, Some(_)) => Err("WEBHOOK_URL: is needed for WEBHOOK_SECRET".to_owned()),
+                _ => Ok(None),
+            };
+        };
+        let wrong = |error| match error {
+            EngineError::Invalid(Invalid { field, message }) => {
+                format!("{}: {message}", field.to_ascii_uppercase())
+            }
+            error => error.to_string(),
+        };
+        let secrets = secrets.as_str().split_ascii_whitespace();
+        let secrets: Result<Vec<_>, _> = secrets.map(WebhookSecret::parse).collect();
+        let (first, second) = match secrets.map_err(wrong)?.as_slice() {
+            [first] => (first.clone(), None),
+            [first, second] => (first.clone(), Some(second.clone())),
+            _ => return Err(format!("WEBHOOK_SECRET: must be one secret or two; {HOW}")),
+        };
+        let mut webhook = Webhook::new(url.as_str().trim(), first).map_err(wrong)?;
+        if let Some(second) = second {
+            webhook = webhook.also_signed_with(second);
+        }
+        let mut settings = Webhook::settings();
+        settings.topics.clone_from(&self.webhook_events);
+        Ok(Some((settings, webhook)))
+    }
+
     pub(crate) fn origins(&self) -> Origins {
         Origins::new(self.cors_origins.clone())
     }
@@ -213,6 +306,48 @@ pub fn read<C: CommandFactory + FromArgMatches>(
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => (error.render().to_string(), 0),
         _ => (one_line(&error, &command), 2),
     })
+}
+
+/// Returns every setting as a table in Markdown that ends in a line break.
+///
+/// The same program always returns the same text.
+pub fn settings_reference() -> String {
+    let mut text = "\
+# Settings
+
+Generated by `messenger-server settings`. Each is an environment variable, a line of a file `.env` in the
+working folder, or a flag; a flag counts more than the environment, and that more than the file. An
+empty variable counts as not set.
+
+| variable | flag | default | |
+|---|---|---|---|
+"
+    .to_owned();
+    let command = Settings::augment_args(Command::new("messenger-server"));
+    for arg in command.get_arguments() {
+        let (Some(variable), Some(flag)) = (arg.get_env(), arg.get_long()) else {
+            continue;
+        };
+        let defaults = arg.get_default_values().iter();
+        let defaults: Vec<_> = defaults.map(|value| value.to_string_lossy()).collect();
+        let default = match defaults.as_slice() {
+            [] => "not set".to_owned(),
+            values => format!("`{}`", values.join(",")),
+        };
+        let help = arg.get_long_help().or(arg.get_help());
+        let help = help.map(ToString::to_string).unwrap_or_default();
+        let help: Vec<_> = help.lines().map(str::trim).collect();
+        let mut help = help.join(" ");
+        let values = arg.get_possible_values();
+        if !values.is_empty() {
+            let names: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
+            help = format!("{help} (`{}`)", names.join("`, `"));
+        }
+        let help = help.replace('*', "\\*").replace('|', "\\|");
+        let variable = variable.to_string_lossy();
+        let _ = writeln!(text, "| `{variable}` | `--{flag}` | {default} | {help} |");
+    }
+    text
 }
 
 /// Loads variables that the environment does not have yet from a file, if it exists.
@@ -252,8 +387,9 @@ fn one_line(error: &clap::Error, command: &Command) -> String {
         (Some(variable), None) => format!("{variable}: {}", error.kind()),
         (None, _) => {
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            line.trim_start_matches("error: ").to_owned()
+            let lines = text.lines().map(str::trim);
+            let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+            lines.join(" ").trim_start_matches("error: ").to_owned()
         }
     }
 }
@@ -277,6 +413,41 @@ fn address(text: &str) -> Result<IpAddr, String> {
     address
         .map(|address| address.to_canonical())
         .map_err(|_| "must be IP addresses, separated by commas".to_owned())
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.trim().parse();
+    address.map_err(|_| "must be an IP address and a port, like 127.0.0.1:9464".to_owned())
+}
+
+fn collector(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let address = text.parse::<Uri>().ok();
+    let is_plain = |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some();
+    match address.filter(is_plain) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(
+            "must be like http://127.0.0.1:4318; for TLS, put a collector beside the server"
+                .to_owned(),
+        ),
+    }
+}
+
+fn place(text: &str) -> Result<AttachmentsUrl, String> {
+    match text.trim() {
+        "off" => Ok(AttachmentsUrl::Off),
+        url => AttachmentStore::parse(url)
+            .map(AttachmentsUrl::At)
+            .map_err(|rule| format!("{}, or off", rule.message)),
+    }
+}
+
+fn range(text: &str) -> Result<MediaRange, String> {
+    text.parse().map_err(|rule: Invalid| rule.message)
+}
+
+fn topic(text: &str) -> Result<Topic, String> {
+    Topic::parse(text.trim()).map_err(|rule| rule.message)
 }
 
 fn prefix(text: &str) -> Result<String, String> {

@@ -16,9 +16,13 @@
 mod m20261101_000001_create_schema;
 mod m20261123_000002_add_changes;
 mod m20261123_000003_add_last_seen;
+mod m20261123_000004_add_search;
+mod m20261123_000005_add_attachments;
+mod m20261123_000006_add_hooks;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::sea_orm::Database;
 
 /// Every migration, in order.
 #[derive(Debug)]
@@ -31,6 +35,9 @@ impl MigratorTrait for Migrator {
             Box::new(m20261101_000001_create_schema::Migration),
             Box::new(m20261123_000002_add_changes::Migration),
             Box::new(m20261123_000003_add_last_seen::Migration),
+            Box::new(m20261123_000004_add_search::Migration),
+            Box::new(m20261123_000005_add_attachments::Migration),
+            Box::new(m20261123_000006_add_hooks::Migration),
         ]
     }
 }

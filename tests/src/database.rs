@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
 /// What a server keeps its data in.
@@ -72,6 +72,27 @@ impl Database {
     /// What the server is given as `DATABASE_URL`. An SQLite file is `app.db` in its folder.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Changes something behind the server's back.
+    ///
+    /// # Panics
+    ///
+    /// When the database refuses it.
+    pub async fn execute(&self, folder: &Path, sql: &str) {
+        match self.kind {
+            DatabaseKind::Sqlite => {
+                let url = format!("sqlite://{}", folder.join("app.db").display());
+                let connection = SqliteConnection::connect(&url).await;
+                let mut connection = connection.expect("the file is there");
+                let done = connection
+                    .execute(sqlx::AssertSqlSafe(sql.to_owned()))
+                    .await;
+                done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+                let _ = connection.close().await;
+            }
+            DatabaseKind::Postgres => execute(&self.url, sql).await,
+        }
     }
 
     /// Makes a copy of a PostgreSQL database as it is, on the same server. Cuts every connection.

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::sync::watch;
+use tokio::{io::AsyncWriteExt as _, sync::watch};
 
 use crate::{PATIENCE, within};
 
@@ -115,23 +115,29 @@ impl Server {
         server
     }
 
-    /// Runs the binary with arguments to its end.
+    /// Runs the binary with arguments, and a line to read, to its end.
     pub(crate) async fn run(
         folder: &Path,
         settings: &BTreeMap<String, String>,
         arguments: &[&str],
+        line: &str,
     ) -> Finished {
         let mut command = tokio::process::Command::from(command(folder, settings));
         command
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let output = within(
-            2 * PATIENCE,
-            "the program to end by itself",
-            command.output(),
-        )
-        .await;
+        let run = async {
+            let mut child = command.spawn()?;
+            if let Some(mut stdin) = child.stdin.take() {
+                // A program that does not read may be gone already.
+                let _ = stdin.write_all(format!("{line}\n").as_bytes()).await;
+            }
+            child.wait_with_output().await
+        };
+        let output = within(2 * PATIENCE, "the program to end by itself", run).await;
         let output = output.expect("the binary can be started");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Finished {
@@ -144,6 +150,16 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it tells its metrics, which it says before it listens.
+    pub fn metrics_address(&self) -> SocketAddr {
+        let log = self.log();
+        let (_, told) = log
+            .split_once("metrics=")
+            .expect("METRICS_LISTEN is set for this server");
+        let address = told.split_whitespace().next().unwrap_or_default();
+        address.parse().expect("an address follows")
     }
 
     /// Everything it has written so far.

@@ -90,7 +90,12 @@ impl Home {
 
     /// Runs the binary with arguments until it ends by itself.
     pub async fn run(&self, arguments: &[&str]) -> Finished {
-        Server::run(self.folder.path(), &self.settings, arguments).await
+        self.run_with(arguments, "").await
+    }
+
+    /// The same with a line on its standard input.
+    pub async fn run_with(&self, arguments: &[&str], line: &str) -> Finished {
+        Server::run(self.folder.path(), &self.settings, arguments, line).await
     }
 }
 

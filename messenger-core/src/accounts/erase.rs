@@ -83,8 +83,9 @@ impl Users<'_> {
     /// they kept and whom they had blocked is emptied. The last owner of a group leaves it to the
     /// admin who has been there for longest, else to such a member. Direct conversations stay
     /// readable for the others, who can say nothing there any more ([`Error::UserDeleted`]). With
-    /// [`Erase::Messages`], also all that the person wrote is deleted, in conversations that they
-    /// have left as well, and their reactions go.
+    /// [`Erase::Messages`], also all that the person wrote is deleted with what is attached to it, in
+    /// conversations that they have left as well, and their reactions go. What they uploaded and did not
+    /// send goes when its time is over ([`Limits::attachment_grace`]).
     ///
     /// What stays: the id, and the digest of the username; under which keys something was kept and
     /// who was blocked once, without values, since the person's devices learn from these rows that
@@ -201,6 +202,7 @@ struct ForgetOwn {
 
 impl Operation for ForgetOwn {
     type Output = ();
+    const IS_UPKEEP: bool = true;
 
     fn needs(&self, needs: &mut Needs) {
         for blocked in &self.blocked {
@@ -235,6 +237,7 @@ struct Finish {
 
 impl Operation for Finish {
     type Output = ();
+    const IS_UPKEEP: bool = true;
 
     fn needs(&self, needs: &mut Needs) {
         needs.erasure(self.user);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::attachments::Attachment;
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::conversations::{self, ConversationKind, Role};
@@ -339,6 +340,7 @@ fn of_conversation(own: &member::Model, row: &conversation::Model) -> Value {
 
 fn of_message(message: &Message) -> MessageLine {
     let mentions = message.mentions.iter().map(|user| user.as_uuid());
+    let attachments = message.attachments.iter().map(Attachment::line);
     let line = json!({
         "type": "message",
         "id": message.id.as_uuid(),
@@ -351,6 +353,7 @@ fn of_message(message: &Message) -> MessageLine {
         "deleted_at": time(message.deleted_at),
         "reply_to": message.reply_to.map(|id| id.as_uuid()),
         "mentions": mentions.collect::<Vec<_>>(),
+        "attachments": attachments.collect::<Vec<_>>(),
     });
     MessageLine {
         message: line,

@@ -20,7 +20,9 @@ use std::time::Duration;
 
 pub use self::actor::Actor;
 pub(crate) use self::operations::live_sessions;
-use self::operations::{ChangePassword, EndSessions, LogIn, LogOut, Refresh, Refreshed, Register};
+use self::operations::{
+    ChangePassword, CreateAccount, EndSessions, LogIn, LogOut, Refresh, Refreshed, Register,
+};
 pub(crate) use self::password::Hasher;
 pub use self::password::Password;
 pub(crate) use self::revocations::Revocations;
@@ -284,7 +286,7 @@ impl<'a> Auth<'a> {
     ///
     /// Only when the database fails.
     pub async fn sessions(&self, actor: &Actor) -> Result<Vec<Session>> {
-        queries::sessions(self.engine.store(), actor).await
+        queries::sessions(&self.engine.store().read(), actor).await
     }
 
     /// Ends one of the actor's sessions. Its tokens stop working and its subscriptions end.
@@ -367,12 +369,68 @@ impl<'a> Auth<'a> {
             .run(ChangePassword {
                 user_id: actor.user_id(),
                 keep: actor.session_id(),
-                expected,
+                expected: Some(expected),
                 password_hash,
             })
             .await?;
         self.engine.revocations().add(ended, crate::clock::now());
         Ok(())
+    }
+
+    /// Makes an account for somebody without logging them in: an administrator's way, of which the
+    /// account's `device` is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::UsernameTaken`]: somebody has or had the username, perhaps in other capitals.
+    /// - [`Error::Busy`]: too many passwords are being hashed; try again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped before it resolves, the account exists or nothing does.
+    pub async fn create(&self, account: NewAccount) -> Result<User> {
+        let NewAccount {
+            username,
+            display_name,
+            password,
+            ..
+        } = account;
+        let create = CreateAccount {
+            display_name: display_name.unwrap_or_else(|| DisplayName::of(&username)),
+            username,
+            password_hash: self.engine.hasher().hash(password).await?,
+        };
+        self.engine.writer().run(create).await
+    }
+
+    /// Gives somebody another password without asking for the one before, ends all their sessions and
+    /// says how many: an administrator's way. Somebody whose log-in was the host's alone can log in
+    /// here with it from now on.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Forbidden`]: the actor comes from a token. Only who is
+    ///   [`trust`](crate::MessengerEngine::trust)ed by the host is, so no remote caller can be.
+    /// - [`Error::UserNotFound`]: there is no such account, or it was deleted.
+    /// - [`Error::Busy`]: too many passwords are being hashed; try again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped before it resolves, both has happened or neither.
+    pub async fn set_password(&self, actor: &Actor, new: Password) -> Result<u64> {
+        if actor.session_id().is_some() {
+            return Err(Error::Forbidden);
+        }
+        let change = ChangePassword {
+            user_id: actor.user_id(),
+            keep: None,
+            expected: None,
+            password_hash: self.engine.hasher().hash(new).await?,
+        };
+        let ended = self.engine.writer().run(change).await?;
+        let count = ended.len() as u64;
+        self.engine.revocations().add(ended, crate::clock::now());
+        Ok(count)
     }
 
     fn new_session(&self, token: &RefreshToken, device: Option<String>) -> operations::NewSession {

@@ -72,6 +72,50 @@ pub(crate) fn live_sessions(batch: &Batch, user: UserId) -> Vec<SessionId> {
     live.iter().map(|row| row.id.into()).collect()
 }
 
+/// Makes an account that nobody is logged in to.
+pub(super) struct CreateAccount {
+    pub(super) username: Username,
+    pub(super) display_name: DisplayName,
+    pub(super) password_hash: String,
+}
+
+impl Operation for CreateAccount {
+    type Output = User;
+
+    fn needs(&self, needs: &mut Needs) {
+        needs.username(self.username.key());
+    }
+
+    fn apply(&self, batch: &mut Batch) -> Result<User> {
+        let Self {
+            username,
+            display_name,
+            password_hash,
+        } = self;
+        insert_account(batch, username, display_name, password_hash)
+    }
+}
+
+fn insert_account(
+    batch: &mut Batch,
+    username: &Username,
+    display_name: &DisplayName,
+    password_hash: &str,
+) -> Result<User> {
+    if batch.find_username(username.key()).is_some() {
+        return Err(Error::UsernameTaken);
+    }
+    let id = batch.id().into();
+    let password_hash = Some(password_hash.to_owned());
+    Ok(User::insert(
+        batch,
+        id,
+        username,
+        display_name,
+        password_hash,
+    ))
+}
+
 pub(super) struct Register {
     pub(super) username: Username,
     pub(super) display_name: DisplayName,
@@ -87,12 +131,13 @@ impl Operation for Register {
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<Begun> {
-        if batch.find_username(self.username.key()).is_some() {
-            return Err(Error::UsernameTaken);
-        }
-        let id = batch.id().into();
-        let password_hash = Some(self.password_hash.clone());
-        let user = User::insert(batch, id, &self.username, &self.display_name, password_hash);
+        let Self {
+            username,
+            display_name,
+            password_hash,
+            ..
+        } = self;
+        let user = insert_account(batch, username, display_name, password_hash)?;
         Ok(self.session.begin(batch, user))
     }
 }
@@ -263,8 +308,8 @@ impl Operation for EndSessions {
 pub(super) struct ChangePassword {
     pub(super) user_id: UserId,
     pub(super) keep: Option<SessionId>,
-    /// The hash against which the old password was verified.
-    pub(super) expected: String,
+    /// The hash against which the old password was verified; `None` where nobody was asked for it.
+    pub(super) expected: Option<String>,
     pub(super) password_hash: String,
 }
 
@@ -278,7 +323,7 @@ impl Operation for ChangePassword {
 
     fn apply(&self, batch: &mut Batch) -> Result<Vec<SessionId>> {
         let user: &user::Model = batch.require_user(self.user_id)?;
-        if user.password_hash.as_ref() != Some(&self.expected) {
+        if self.expected.is_some() && user.password_hash != self.expected {
             return Err(Error::InvalidCredentials);
         }
         // It takes a position although nobody else sees it: other nodes keep the row in memory

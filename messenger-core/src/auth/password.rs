@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
@@ -50,6 +51,16 @@ pub(crate) struct Hasher {
     admitted: Arc<Semaphore>,
     /// Verified for unknown users, so that they take as long as known ones.
     dummy: Arc<str>,
+    bounds: (usize, usize),
+    refused: Arc<AtomicU64>,
+}
+
+/// How many hashings there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hashings {
+    pub(crate) running: usize,
+    pub(crate) queued: usize,
+    pub(crate) refused: u64,
 }
 
 impl Hasher {
@@ -63,7 +74,21 @@ impl Hasher {
                 limits.hashings_max + limits.hashings_queued_max,
             )),
             dummy: dummy.into(),
+            bounds: (limits.hashings_max, limits.hashings_queued_max),
+            refused: Arc::default(),
         })
+    }
+
+    pub(crate) fn present(&self) -> Hashings {
+        let (running_max, queued_max) = self.bounds;
+        let left = self.admitted.available_permits();
+        let admitted = (running_max + queued_max).saturating_sub(left);
+        let running = running_max.saturating_sub(self.running.available_permits());
+        Hashings {
+            running,
+            queued: admitted.saturating_sub(running),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
     }
 
     /// Hashes a password with a salt of its own, as a PHC string.
@@ -99,8 +124,11 @@ impl Hasher {
     ) -> Result<T> {
         let place = Arc::clone(&self.admitted)
             .try_acquire_owned()
-            .map_err(|_| Error::Busy {
-                retry_after: Duration::from_secs(1),
+            .map_err(|_| {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Error::Busy {
+                    retry_after: Duration::from_secs(1),
+                }
             })?;
         let core = Arc::clone(&self.running)
             .acquire_owned()
@@ -142,6 +170,8 @@ mod tests {
                 limits.hashings_max + limits.hashings_queued_max,
             )),
             dummy: dummy.into(),
+            bounds: (limits.hashings_max, limits.hashings_queued_max),
+            refused: Arc::default(),
         }
     }
 
@@ -198,6 +228,7 @@ mod tests {
         );
 
         assert!(one.is_ok() && two.is_ok());
+        assert_eq!(hasher.present().refused, 1);
         assert!(matches!(three, Err(Error::Busy { .. })));
     }
 }

@@ -1,6 +1,6 @@
 //! What is read about accounts and sessions.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use super::{Actor, Session};
 use crate::clock::{self, Timestamp};
@@ -26,13 +26,13 @@ pub(super) async fn account_of(store: &Store, user: UserId) -> Result<Option<use
 }
 
 /// The sessions of an actor that have not ended, the newest first.
-pub(super) async fn sessions(store: &Store, actor: &Actor) -> Result<Vec<Session>> {
+pub(crate) async fn sessions(db: &impl ConnectionTrait, actor: &Actor) -> Result<Vec<Session>> {
     let rows = session::Entity::find()
         .filter(session::Column::UserId.eq(actor.user_id().as_uuid()))
         .filter(session::Column::RevokedAt.is_null())
         .filter(session::Column::ExpiresAt.gt(clock::now().as_micros()))
         .order_by_desc(session::Column::Id)
-        .all(&store.read())
+        .all(db)
         .await?;
     let sessions = rows.into_iter().map(|row| Session {
         id: row.id.into(),

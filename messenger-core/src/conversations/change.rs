@@ -6,6 +6,7 @@ use super::create::{Joining, MEMBER_BYTES, count};
 use super::{Role, Title};
 use crate::error::{Error, Result};
 use crate::events::{Change, EventKind};
+use crate::hooks::Verdict;
 use crate::ids::{ConversationId, Position, Seq, UserId};
 use crate::store::entity::{conversation, event, member};
 use crate::write::{Batch, Fingerprint, LogRefs, Needs, Operation, Repeatable};
@@ -77,6 +78,7 @@ pub(super) struct AddMembers {
     /// Each once, in their order.
     pub(super) users: Vec<UserId>,
     pub(super) members_max: i64,
+    pub(super) verdict: Verdict,
 }
 
 impl Operation for AddMembers {
@@ -110,6 +112,7 @@ impl Operation for AddMembers {
         if group.member_count + count(new.len()) > self.members_max {
             return Err(Error::GroupFull);
         }
+        self.verdict.clone()?;
 
         let position = batch.next_position();
         let joining = Joining {
@@ -415,6 +418,7 @@ impl Operation for DeleteGroup {
             row.last_pos = position.get();
             row.updated_at = now.as_micros();
         }
+        batch.release_attachments_in(self.conversation);
         let refs = LogRefs::of(self.conversation, self.me);
         batch.log(position, event::Kind::ConversationDeleted, &refs);
         let event = batch.event(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{ConversationHead, Title};
 use crate::error::{Error, Result};
 use crate::events::{Change, EventKind};
+use crate::hooks::Verdict;
 use crate::ids::{ConversationId, Position, Seq, UserId};
 use crate::store::SHARD;
 use crate::store::entity::{conversation, event, member};
@@ -14,6 +15,7 @@ use crate::write::{Batch, Fingerprint, LogRefs, Needs, Operation, Repeatable, di
 pub(super) struct OpenDirect {
     pub(super) me: UserId,
     pub(super) other: UserId,
+    pub(super) verdict: Verdict,
 }
 
 impl Operation for OpenDirect {
@@ -35,6 +37,7 @@ impl Operation for OpenDirect {
             batch.require_user(user)?;
         }
         batch.require_unblocked(self.me, self.other)?;
+        self.verdict.clone()?;
 
         let new = New {
             kind: conversation::Kind::Direct,
@@ -56,6 +59,7 @@ pub(super) struct CreateGroup {
     pub(super) members: Vec<UserId>,
     pub(super) history: conversation::HistoryPolicy,
     pub(super) members_max: i64,
+    pub(super) verdict: Verdict,
 }
 
 impl Operation for CreateGroup {
@@ -80,6 +84,7 @@ impl Operation for CreateGroup {
         if count(self.members.len()) + 1 > self.members_max {
             return Err(Error::GroupFull);
         }
+        self.verdict.clone()?;
 
         let others = self.members.iter();
         let others = others.map(|user| (*user, member::Role::Member));

@@ -7,6 +7,7 @@ use super::create::CreateGroup;
 use super::{Conversation, Conversations, Role};
 use crate::auth::Actor;
 use crate::error::{Error, Invalid, Result};
+use crate::hooks::{BeforeJoin, Joins};
 use crate::ids::{ConversationId, Position, UserId};
 use crate::limits::Limits;
 use crate::store::entity::conversation;
@@ -114,6 +115,8 @@ impl Conversations<'_> {
     /// - [`Error::Invalid`]: too many members are named.
     /// - [`Error::UserNotFound`]: one of them does not exist.
     /// - [`Error::GroupFull`]: a group may have fewer members.
+    /// - [`Error::RefusedByHost`], [`Error::Undecided`]: see
+    ///   [`before_join`](crate::EngineBuilder::before_join).
     /// - [`Error::ClientWriteConflict`]: see [`once`](Self::once). The actor who repeats it after
     ///   leaving the group gets [`Error::ConversationNotFound`].
     ///
@@ -145,10 +148,19 @@ impl Conversations<'_> {
         let limits = self.engine.limits();
         let mut members = distinct(group.members, limits)?;
         members.retain(|user| *user != me);
+        let about = || BeforeJoin {
+            actor: me,
+            users: members.clone(),
+            to: Joins::NewGroup {
+                title: group.title.clone(),
+            },
+        };
+        let verdict = self.engine.hooks().may_join(about).await;
         let create = CreateGroup {
             me,
             title: group.title,
             members,
+            verdict,
             history: group.history.into(),
             members_max: i64::from(limits.group_members_max),
         };
@@ -197,6 +209,8 @@ impl Conversations<'_> {
     /// - [`Error::Forbidden`]: the actor is neither owner nor admin.
     /// - [`Error::UserNotFound`]: one of them does not exist.
     /// - [`Error::GroupFull`]: not all of them have room; nobody was added.
+    /// - [`Error::RefusedByHost`], [`Error::Undecided`]: see
+    ///   [`before_join`](crate::EngineBuilder::before_join).
     ///
     /// # Cancel safety
     ///
@@ -208,10 +222,18 @@ impl Conversations<'_> {
         users: &[UserId],
     ) -> Result<Position> {
         let limits = self.engine.limits();
+        let users = distinct(users.to_vec(), limits)?;
+        let about = || BeforeJoin {
+            actor: actor.user_id(),
+            users: users.clone(),
+            to: Joins::Group(conversation),
+        };
+        let verdict = self.engine.hooks().may_join(about).await;
         let add = AddMembers {
             me: actor.user_id(),
             conversation,
-            users: distinct(users.to_vec(), limits)?,
+            users,
+            verdict,
             members_max: i64::from(limits.group_members_max),
         };
         self.write_once(add, actor).await

@@ -20,6 +20,7 @@ use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Invalid, Result};
+use crate::hooks::{BeforeJoin, Joins};
 use crate::ids::{ConversationId, Position, Seq, UserId};
 use crate::store::entity::{conversation, member};
 use crate::users::User;
@@ -281,6 +282,8 @@ impl<'a> Conversations<'a> {
     /// - [`Error::InvalidTarget`]: `other` is the actor.
     /// - [`Error::UserNotFound`]: there is no such user.
     /// - [`Error::Blocked`]: there is none yet, and one of the two has blocked the other.
+    /// - [`Error::RefusedByHost`], [`Error::Undecided`]: see
+    ///   [`before_join`](crate::EngineBuilder::before_join).
     ///
     /// # Cancel safety
     ///
@@ -290,7 +293,14 @@ impl<'a> Conversations<'a> {
         if me == other {
             return Err(Error::InvalidTarget);
         }
-        let id = self.engine.writer().run(OpenDirect { me, other }).await?;
+        let about = || BeforeJoin {
+            actor: me,
+            users: vec![other],
+            to: Joins::Direct,
+        };
+        let verdict = self.engine.hooks().may_join(about).await;
+        let open = OpenDirect { me, other, verdict };
+        let id = self.engine.writer().run(open).await?;
         self.get(actor, id).await
     }
 

@@ -591,6 +591,22 @@ pub(crate) async fn newest(
     Ok(rows.iter().map(Candidate::of).collect::<Result<_, _>>()?)
 }
 
+/// Of those the ones that have messages, with the first message that the user may see.
+pub(crate) async fn seen(
+    db: &impl ConnectionTrait,
+    user: UserId,
+    limit: usize,
+) -> Result<Vec<(ConversationId, Seq)>> {
+    let newest = newest(db, user, limit).await?.into_iter();
+    let seen = newest.filter(|one| one.own.visible_from_seq <= one.last_seq);
+    Ok(seen
+        .map(|one| {
+            let from = Seq::stored(one.own.visible_from_seq);
+            (one.own.conversation_id.into(), from)
+        })
+        .collect())
+}
+
 /// Those of a user's conversations, past ones too, in which something may have changed after a
 /// position: ordered by id, from a key on, up to `limit`.
 pub(crate) async fn changed(

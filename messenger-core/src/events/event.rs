@@ -279,6 +279,12 @@ impl Change {
         }
     }
 
+    /// Whether somebody has sent something.
+    pub(crate) fn is_new_message(&self) -> bool {
+        matches!(self, Self::InConversation { event, .. }
+            if matches!(event.kind, EventKind::MessageCreated { .. }))
+    }
+
     /// The conversation that its listeners have in common, if there is one.
     pub(super) fn conversation(&self) -> Option<Uuid> {
         match self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::ids::{ConversationId, Position, Seq, Stamp, UserId};
 use crate::limits::Limits;
+use crate::stats::{Counters, HubNow};
 use crate::store::entity::head;
 use crate::store::{Access, DbBackend, SHARD, Store, fence};
 use crate::tasks::Tasks;
@@ -50,6 +51,9 @@ pub(crate) struct Hub {
     commands: mpsc::Sender<Command>,
     /// The last position that the writer of this engine has handed over.
     handed: Arc<AtomicI64>,
+    /// The last position of the change log that this engine knows of.
+    head: Arc<watch::Sender<i64>>,
+    counters: Arc<Counters>,
 }
 
 /// What is asked of who is there, with the way back for the answer.
@@ -88,14 +92,19 @@ impl Hub {
         revocations: Arc<Revocations>,
         settings: LiveSettings,
         limits: &Limits,
+        counters: &Arc<Counters>,
         tasks: &Tasks,
     ) -> Result<Self> {
         let (commands, received) = mpsc::channel(limits.hub_queue_max);
         let head = fence::head(&store.follow()).await?;
         let (fence, head) = (head.fence_start, Position::stored(head.pos));
         let handed = Arc::new(AtomicI64::new(head.get()));
+        counters.reached(head);
+        let reached = Arc::new(watch::Sender::new(head.get()));
         let task = Task {
             handed: Arc::clone(&handed),
+            head: Arc::clone(&reached),
+            counters: Arc::clone(counters),
             looked_at: Instant::now(),
             typing: HashMap::new(),
             presences: Presences::default(),
@@ -108,17 +117,35 @@ impl Hub {
             listeners: Listeners::new(limits, head),
         };
         tasks.start(task.run(received, tasks.closing().clone()));
-        Ok(Self { commands, handed })
+        let counters = Arc::clone(counters);
+        Ok(Self {
+            commands,
+            handed,
+            head: reached,
+            counters,
+        })
     }
 
     /// Hands over what a transaction has committed. Never waits: when the queue is full, the hub
     /// finds the hole and reads it.
     pub(crate) fn committed(&self, changes: Vec<Change>) {
         if let Some(last) = changes.last() {
-            let last = last.position().get();
-            self.handed.fetch_max(last, Ordering::Relaxed);
+            let last = last.position();
+            self.handed.fetch_max(last.get(), Ordering::Relaxed);
+            self.counters.reached(last);
+            reach(&self.head, last);
             let _ = self.commands.try_send(Command::Committed(changes));
         }
+    }
+
+    /// The last position of the change log that this engine knows of, to wait for the next one.
+    pub(crate) fn head(&self) -> watch::Receiver<i64> {
+        self.head.subscribe()
+    }
+
+    /// How much waits for the hub.
+    pub(crate) fn queued(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
     }
 
     /// Tells those who listen that somebody writes. Dropped when there is more to do than that.
@@ -194,6 +221,15 @@ struct TypingTold {
     is_typing: bool,
 }
 
+/// Tells those who wait for it that the change log has a position.
+fn reach(head: &watch::Sender<i64>, position: Position) {
+    head.send_if_modified(|head| {
+        let is_new = position.get() > *head;
+        *head = position.get().max(*head);
+        is_new
+    });
+}
+
 struct Task {
     store: Arc<Store>,
     revocations: Arc<Revocations>,
@@ -205,8 +241,11 @@ struct Task {
     last: Position,
     /// The last position that the writer of this engine has handed over.
     handed: Arc<AtomicI64>,
+    /// The last position that this engine knows of.
+    head: Arc<watch::Sender<i64>>,
     /// When the change log was last looked at with success.
     looked_at: Instant,
+    counters: Arc<Counters>,
     /// Who is writing, or was just now.
     typing: HashMap<(ConversationId, UserId), TypingTold>,
     listeners: Listeners,
@@ -224,6 +263,11 @@ impl Task {
         let mut beat = tokio::time::interval_at(Instant::now() + beat, beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.counters.hub(HubNow {
+                delivered: self.last,
+                listeners: self.listeners.len(),
+                moves_remembered: self.listeners.moves(),
+            });
             // However much there is to hand on, what others have written is not left for long.
             let is_free = commands.is_empty() || self.looked_at.elapsed() >= LOOK_MAX;
             let outcome = tokio::select! {
@@ -291,6 +335,8 @@ impl Task {
             self.begin_anew(&head);
         }
         let head = Position::stored(head.pos);
+        self.counters.reached(head);
+        reach(&self.head, head);
         while self.last < head {
             let deployment = self.store.deployment;
             let limit = self.settings.batch_size.max(1);
@@ -312,6 +358,7 @@ impl Task {
             self.deliver_all(&changes).await?;
         }
         self.looked_at = Instant::now();
+        self.counters.looked();
         Ok(())
     }
 

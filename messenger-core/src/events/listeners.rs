@@ -159,6 +159,16 @@ impl Listeners {
         self.listeners.is_empty()
     }
 
+    /// How many listen, or did a moment ago.
+    pub(super) fn len(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// How many comings and goings are remembered.
+    pub(super) fn moves(&self) -> usize {
+        self.moves.len()
+    }
+
     pub(super) fn get(&self, user: UserId) -> Option<&Listener> {
         self.listeners.get(&user)
     }

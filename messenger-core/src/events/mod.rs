@@ -9,7 +9,7 @@ mod event;
 mod hub;
 mod listeners;
 pub(crate) mod presence;
-mod queries;
+pub(crate) mod queries;
 mod resume;
 mod subscription;
 mod wake;

@@ -516,7 +516,7 @@ async fn lasts(
 }
 
 /// The ids that a line carries, 16 bytes each.
-fn ids(line: &event::Model) -> impl Iterator<Item = Uuid> + '_ {
+pub(crate) fn ids(line: &event::Model) -> impl Iterator<Item = Uuid> + '_ {
     let packed = line.aux.as_deref().unwrap_or_default();
     packed
         .chunks_exact(16)

@@ -195,6 +195,83 @@
 //! A first page walks by the newest message instead, since that is what people look at; the token
 //! carries the ids of these conversations (32 at the most), and the walk passes them by.
 //!
+//! # Search
+//!
+//! What is found is decided by one function, [`SearchText::matches`](crate::messages::SearchText), the
+//! same for both databases and for the messages that a client already has. The index only brings
+//! candidates: an FTS5 table, or a `tsvector` with a GIN index. It is given terms and not text, because
+//! SQLite and PostgreSQL cut text differently, and neither cuts what is written without spaces so that
+//! a word of two characters is found: FTS5's trigrams need three. So words are cut where there are
+//! spaces, and scripts without them into each two neighbouring characters.
+//!
+//! Each term stands behind a piece of its conversation's id. A search goes through the terms of the
+//! searcher's conversations and through nothing else, so it costs what these cost, however much others
+//! say, and its time tells nothing about them. What is found is then read and judged as it is now:
+//! membership, deletion and text are those of the same snapshot.
+//!
+//! The index follows the change log, up to 200 messages in one step (fewer where they are long), which
+//! the writer takes along with whatever else it writes, under a savepoint: an index that the database
+//! refuses to write costs searches and nothing else. Senders go first: a step is taken when somebody
+//! searches, when nobody has written for 50 ms, or when the index is 100,000 positions behind. Kept up at
+//! every moment it would take a fifth of what SQLite can send and a third of what PostgreSQL can.
+//! Whoever searches waits until it has what was there before, up to a second; two search at a time, so
+//! that connections are left to others. The row
+//! that says how far it is stands in the same transaction, so a crash, a restore or two engines at
+//! once leave it right. A database from before there was an index is gone through once, behind
+//! everything else, and searches say meanwhile that they are not complete.
+//!
+//! # Attachments
+//!
+//! The bytes are not in the database: they would be in each of its backups, in its log, and between the
+//! pages that every send touches. A row says of each file whose it is, which message has it, and when it
+//! may go. **A row comes before its file, and goes after it**: whoever died in between left a row by
+//! which the next engine goes on. Before files go, the row is taken from everybody through the write
+//! path: no message can get one whose file is going. One file can be left that no row names: that of an
+//! upload that goes on after another has taken its place, and ends when that row is gone already.
+//!
+//! What a message holds is in its own row as well, as JSON, so that pages, frames and history carry it
+//! without a second read; who may have the file is asked of the message whenever somebody asks. A file
+//! is of one message only: with it, it goes.
+//!
+//! An upload holds two parts: one that is filled and one that is under way. An attempt that is begun again
+//! under the same client id takes the place of the one before, which is told to try again if it is still
+//! there: one that was left behind must not keep its client from going on.
+//!
+//! Files that no row names are never looked for: an engine over the wrong place would take away all
+//! that another one has.
+//!
+//! # Telling the host
+//!
+//! Whoever is to be told of changes has a name, and a row that says how far it was told. A task follows
+//! the change log from there, a window of lines at a time, and reads what they are about as it is then.
+//! A conversation is a *lane*: its changes go one after the other, lanes side by side. The position is
+//! written once a second through the writer and takes no position itself; while nothing happens nothing
+//! is written.
+//!
+//! A lane that fails gets a row with a place of its own. Whoever reads the log passes it over from then
+//! on, and it is told by itself from its place up to the position of the name; it goes back to the others
+//! once nothing of it was passed over. So nothing is told before what it waits for, also after a crash:
+//! the row and the position are written in one transaction. There is no index by conversation on the
+//! log (it would cost each send a page): what failed is the first line after the lane's place, and the
+//! rest is walked once when it goes well again. After three lanes in a row that failed at their first try
+//! the host is taken to be away, and only one new lane is tried at a time.
+//!
+//! The name belongs to the engine that holds its row until a time, which it moves on while it has
+//! something to tell; each note of how far it is says who wrote the one before. An advisory lock of
+//! PostgreSQL would belong to a connection, and a pool does not say when it loses one.
+//!
+//! The log is not cut in front of a name, up to an age. What is cut all the same is written into the
+//! rows of the names in the same transaction, so that a hole is told exactly when there is one.
+//!
+//! # Numbers
+//!
+//! The writer, the hub and the password hasher count into atomics that belong to their engine, and
+//! [`stats`](crate::MessengerEngine::stats) is a picture of them. A facade with a recorder of the
+//! process would mix the numbers of two engines in one process, name them for every host, and cost a
+//! look-up where there is none; a struct is read with whatever a host has. The server writes it in
+//! Prometheus' text when it is asked, and counts requests by the operation that answered, so that a
+//! path never becomes a label.
+//!
 //! # What is deliberately missing
 //!
 //! - **No repository traits, services or mappers**: two layers and a shell. A domain folder owns

@@ -8,7 +8,7 @@
 //! | A send is stored at most once for each sender and client id, for ever | | `engine/races.rs`, `engine/several_processes.rs` |
 //! | Every repeat of a send gets the first message | while the sender belongs to the conversation | same |
 //! | A change under a [`ClientWriteId`](crate::ClientWriteId) takes place at most once, whatever came in between | not the answer is kept: a repeat gets the message as it is by then | `engine/message_changes.rs` |
-//! | A deleted message leaves nothing but its place, its sender and its times | copies that clients have made | `engine/message_changes.rs` |
+//! | A deleted message leaves nothing but its place, its sender and its times | copies that clients have made; its words stay in the index for searches, where nothing finds them, until the database next cleans it | `engine/message_changes.rs` |
 //! | `seq` is 1, 2, 3, … in each conversation, without gaps or repeats | after crashes and refusals too | every suite that reads a history |
 //! | One sender's messages keep the order in which they were acknowledged | concurrent sends: any order | `engine/races.rs` |
 //! | A pair of people has one direct conversation | | `engine/races.rs`, `engine/several_processes.rs` |
@@ -23,8 +23,10 @@
 //! | A write that was answered and that a restore takes back is noticed by who made it, and can be made again | clients that keep to the manual | `contract/offline.rs` |
 //! | A write under a client's id takes place once, and something else under the same id is refused | a message that was sent answers with the first one instead | `engine/message_changes.rs`, `engine/groups.rs` |
 //! | Nobody sees a message of a group from before they may, or after they left | also in pages, history and events, read however late | `engine/groups.rs`, `engine/pull.rs`, `engine/late_looks.rs` |
+//! | A search finds what the searcher may see at that moment, what was sent before it included, and nothing else | whether it was complete is in the answer | `engine/search.rs` |
 //! | The number of unread messages is exact | | `engine/groups.rs` |
 //! | Events arrive in order, each once on a subscription, after their commit | the change log is kept for 24 h and 1,000,000 positions | `engine/live.rs`, `engine/limits.rs` |
+//! | A host, or an endpoint over HTTP, is told every change at least once, and those of a conversation in order, through failures, crashes and restarts | what an endpoint does not take for 3 days is left out, logged and counted; what nobody has been told for 7 days is told as missed | `engine/changes.rs`, `contract/webhooks.rs` |
 //! | A slow reader of events costs nobody else anything; heavy reading does not hold up live events | | `engine/live.rs`, `write/writer.rs` |
 //! | A session that has ended works nowhere: not on its own node at once, not on others after a look at the change log | the look is every 200 ms | `engine/live.rs`, `engine/several_processes.rs` |
 //! | Whoever does not belong to a conversation can not tell that it exists | | `engine/hosts.rs` |

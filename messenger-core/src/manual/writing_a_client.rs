@@ -150,8 +150,9 @@
 //! | anything else, and none | send it again, with growing pauses, not before `Retry-After` |
 //!
 //! Anything else is also a 200 that is no answer of ours: the page of a captive portal. A write that
-//! is answered with 500 again and again is parked after some tries, so that those behind it go on:
-//! it is kept, the person is told, and it is sent again later.
+//! is answered so again and again while the server can be reached (with 500, or with a proxy's 413) is
+//! parked after some tries, so that those behind it go on, but for what is about the same: it is kept,
+//! the person is told, and it is sent again later.
 //!
 //! What a write has changed comes with the next page or frame as well, so its answer is not stored but
 //! for one number: the `version` in it (the greatest, if there are `own_version`, `members_version` or
@@ -165,6 +166,28 @@
 //! A message in an answer that has a `stamp` may be stored: like a row of history it is dropped if its
 //! `stamp.fence` is not that of the last sync, is merged by `version`, and its `stamp.as_of` counts for
 //! `seen`.
+//!
+//! # Attachments
+//!
+//! A file goes up before its message: `POST /v1/attachments?name=…` with the file as the body, its type as
+//! `Content-Type`, and an `Idempotency-Key` that is made once for each file. The answer has the `id` that
+//! the message names in `attachment_ids`, up to 10 of them; `content` may be empty then. Both are writes in
+//! the outbox, and the message waits for its files. A file is kept in the outbox until its message was
+//! answered: one that no message got goes after a day, and then the message is answered with
+//! `attachment_not_found`; upload under the same key once more, which gives another id.
+//!
+//! | answer to an upload | what to do |
+//! |---|---|
+//! | 413 `too_large`, 415 `unsupported_media_type`, 404 `attachments_off` | it never will: tell the person |
+//! | 409 `attachments_full` | send or delete (`DELETE /v1/attachments/{id}`) what waits |
+//! | 400 `upload_broken`, 408, and no answer | send it again from its beginning |
+//!
+//! A message brings what is attached to it as `attachments`; an edit leaves them, and a tombstone has none.
+//! `GET /v1/attachments/{id}/content` is the file, whole or from where it broke off (`Range` with
+//! `If-Range`), and `/preview` a small JPEG where `has_preview` says so; `width` and `height` tell how much
+//! room to leave for it. They never change, so what was fetched once may be kept, until its message is a
+//! tombstone or its conversation is gone. `media_type` is the sender's word: show a preview, and give the
+//! rest to the person as a file.
 //!
 //! # Counting
 //!
@@ -186,3 +209,9 @@
 //! `examples/offline_client` is a client that is written by this chapter: a replica and an outbox in
 //! one SQLite file. The tests put that very replica through random histories, over REST, sockets and
 //! event streams, cut off at any frame, and compare it with one that has just begun.
+//!
+//! `examples/web` is the same for a browser, in TypeScript: `replica.ts` is what it keeps (IndexedDB),
+//! `outbox.ts` what the person does, `files.ts` what goes with messages, `sync.ts` what it does with
+//! the server, `session.ts` the tokens, and `tabs.ts` how several tabs share one replica, of which one
+//! talks to the server (Web Locks). Its types are generated from `openapi.json`, frames included. The
+//! server serves it at `/`.

@@ -10,7 +10,8 @@ use crate::limits::Limits;
 /// The longest preview of a message, in characters.
 const PREVIEW_CHARS_MAX: usize = 280;
 
-/// The text of a message: 1 to [`Limits::message_chars_max`] characters, none of them U+0000.
+/// The text of a message: 1 to [`Limits::message_chars_max`] characters, none of them U+0000; or
+/// [`none`](Self::none).
 ///
 /// Kept as it is: nothing is trimmed. `Debug` shows only its length.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,15 +28,28 @@ impl MessageBody {
         let most = limits.message_chars_max;
         // A character has at most four bytes: what is far too long is not counted.
         if text.is_empty() || text.len() > most.saturating_mul(4) || text.chars().count() > most {
-            return Err(Invalid::new(
-                "content",
-                format!("must be 1 to {most} characters"),
-            ));
+            return Err(Self::missing(limits));
         }
         if text.contains('\0') {
             return Err(Invalid::new("content", "must not contain U+0000"));
         }
         Ok(Self(text))
+    }
+
+    /// No text, for a message that is nothing but attachments.
+    pub fn none() -> Self {
+        Self(String::new())
+    }
+
+    /// Whether there is no text.
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The rule about the length of a text.
+    pub(super) fn missing(limits: &Limits) -> Invalid {
+        let most = limits.message_chars_max;
+        Invalid::new("content", format!("must be 1 to {most} characters"))
     }
 
     /// Returns the text.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Message, MessageBody, Reaction, ReactionChange, Stamped, counted, counts_of, preview};
+use crate::attachments;
 use crate::auth::Actor;
 use crate::conversations::{ConversationHead, Membership};
 use crate::error::{Error, Invalid, Result};
 use crate::events::{Change, Event, EventKind};
+use crate::hooks::Verdict;
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::Limits;
 use crate::store::entity::{conversation, event, member, message, reaction};
@@ -86,11 +88,15 @@ impl Target {
         if row.reactions.is_some() {
             batch.erase_reactions(self.message);
         }
+        for attachment in attachments::held_by(row.attachments.as_deref()) {
+            batch.release_attachment(attachment.id.as_uuid());
+        }
         row.content.clear();
         row.deleted_at = Some(batch.now().as_micros());
         row.reactions = None;
         row.metadata = None;
         row.mentions = None;
+        row.attachments = None;
         self.write(batch, row, What::Deleted);
     }
 
@@ -161,6 +167,9 @@ impl Target {
 pub(super) struct Edit {
     pub(super) target: Target,
     pub(super) body: MessageBody,
+    pub(super) verdict: Verdict,
+    /// The rule that a message without a text breaks, unless something is attached to it.
+    pub(super) missing: Invalid,
 }
 
 impl Operation for Edit {
@@ -182,8 +191,12 @@ impl Operation for Edit {
         if row.deleted_at.is_some() {
             return Err(Error::MessageDeleted);
         }
+        if self.body.is_none() && row.attachments.is_none() {
+            return Err(self.missing.clone().into());
+        }
         if row.content != self.body.as_str() {
             self.target.require_peer(batch)?;
+            self.verdict.clone()?;
             self.body.as_str().clone_into(&mut row.content);
             row.edited_at = Some(batch.now().as_micros());
             self.target.write(batch, row, What::Edited);
@@ -213,6 +226,7 @@ impl Operation for Delete {
 
     fn needs(&self, needs: &mut Needs) {
         self.target.needs(needs);
+        needs.attachments_of(self.target.message);
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<Option<Stamped>> {
@@ -265,11 +279,12 @@ pub(crate) struct EraseOf {
 
 impl Operation for EraseOf {
     type Output = ();
+    const IS_UPKEEP: bool = true;
 
     fn needs(&self, needs: &mut Needs) {
         needs.membership(self.conversation, self.user);
         for (message, _) in &self.messages {
-            needs.message(*message);
+            needs.attachments_of(*message);
             needs.reactions(*message, self.user);
         }
     }

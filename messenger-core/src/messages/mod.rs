@@ -8,6 +8,7 @@
 mod body;
 mod change;
 pub(crate) mod queries;
+pub(crate) mod search;
 mod send;
 
 use std::collections::{BTreeMap, HashSet};
@@ -18,13 +19,16 @@ use self::body::preview;
 pub use self::body::{ClientMessageId, MessageBody, Metadata, Reaction};
 pub(crate) use self::change::EraseOf;
 use self::change::{Delete, Edit, React, Target, Turn};
+pub use self::search::{Found, Search, SearchText};
 use self::send::Send;
+use crate::attachments::{self, Attachment};
 use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::conversations::{ConversationHead, Membership};
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Invalid, Result};
-use crate::ids::{ConversationId, MessageId, Position, Seq, Stamp, UserId};
+use crate::hooks::BeforeSend;
+use crate::ids::{AttachmentId, ConversationId, MessageId, Position, Seq, Stamp, UserId};
 use crate::store::entity::message;
 use crate::store::fence;
 use crate::write::{ClientWriteId, Operation, Repeatable};
@@ -50,7 +54,7 @@ pub struct Message {
     pub client_message_id: ClientMessageId,
     /// Its place in the conversation.
     pub seq: Seq,
-    /// The text; empty once it was deleted.
+    /// The text; empty once it was deleted, and of a message that is nothing but attachments.
     pub content: String,
     /// When it was stored.
     pub created_at: Timestamp,
@@ -62,6 +66,8 @@ pub struct Message {
     pub reply_to: Option<MessageId>,
     /// Members whom it names, in the sender's order.
     pub mentions: Vec<UserId>,
+    /// What is attached to it, in the sender's order; nothing once it was deleted.
+    pub attachments: Vec<Attachment>,
     /// How people react to it, ordered by emoji.
     pub reactions: Vec<Reactions>,
     /// The host's own facts about it: a JSON object.
@@ -112,8 +118,12 @@ pub struct NewMessage {
     /// An id that the sender's device makes, once for each message and not for each attempt. A
     /// UUIDv7 is stored fastest.
     pub client_id: ClientMessageId,
-    /// The text.
+    /// The text; [`MessageBody::none`] for nothing but attachments.
     pub body: MessageBody,
+    /// What is attached to it, which its sender has uploaded and no message has: up to
+    /// [`Limits::attachments_per_message_max`](crate::Limits::attachments_per_message_max); what is
+    /// named twice counts once.
+    pub attachments: Vec<AttachmentId>,
     /// The message that it answers, in the same conversation; a deleted one too.
     pub reply_to: Option<MessageId>,
     /// Members whom it names, up to [`Limits::mentions_max`](crate::Limits::mentions_max); who is
@@ -129,6 +139,7 @@ impl NewMessage {
         Self {
             client_id,
             body,
+            attachments: Vec::new(),
             reply_to: None,
             mentions: Vec::new(),
             metadata: None,
@@ -209,10 +220,15 @@ impl<'a> Messages<'a> {
     /// - [`Error::MessageNotFound`]: it answers what is no message of the conversation, or one
     ///   from before the actor's time.
     /// - [`Error::MemberNotFound`]: it names somebody who is not a member.
-    /// - [`Error::Invalid`]: it names more than 50 members.
+    /// - [`Error::AttachmentNotFound`]: the actor has not uploaded what it is to have.
+    /// - [`Error::AttachmentUsed`]: another message has it.
+    /// - [`Error::Invalid`]: it names more than 50 members or 10 attachments, or has neither a text
+    ///   nor an attachment.
     /// - [`Error::ClientMessageConflict`]: the actor has used the client id in another
     ///   conversation.
     /// - [`Error::Blocked`]: the conversation is direct, and one of the two has blocked the other.
+    /// - [`Error::RefusedByHost`], [`Error::Undecided`]: see
+    ///   [`before_send`](crate::EngineBuilder::before_send).
     /// - [`Error::Busy`], [`Error::Unavailable`]: send again with the same client id.
     ///
     /// # Cancel safety
@@ -249,10 +265,32 @@ impl<'a> Messages<'a> {
             let rule = format!("must name at most {most} members");
             return Err(Invalid::new("mentions", rule).into());
         }
+        let most = self.engine.limits().attachments_per_message_max;
+        let mut named = HashSet::new();
+        message.attachments.retain(|id| named.insert(*id));
+        if named.len() > most {
+            let rule = format!("must name at most {most} attachments");
+            return Err(Invalid::new("attachment_ids", rule).into());
+        }
+        if message.body.is_none() && message.attachments.is_empty() {
+            return Err(MessageBody::missing(self.engine.limits()).into());
+        }
+        let about = || BeforeSend {
+            sender: actor.user_id(),
+            conversation,
+            body: message.body.clone(),
+            attachments: message.attachments.clone(),
+            reply_to: message.reply_to,
+            mentions: message.mentions.clone(),
+            metadata: message.metadata.clone(),
+            edits: None,
+        };
+        let verdict = self.engine.hooks().may_send(about).await;
         let send = Send {
             sender: actor.user_id(),
             conversation,
             message,
+            verdict,
         };
         let mut sent = self.engine.writer().run(send).await?;
         // Only a message that was sent before can have any.
@@ -263,8 +301,8 @@ impl<'a> Messages<'a> {
         Ok(sent)
     }
 
-    /// Gives a message other content, which only its sender can do. What it answers, whom it names
-    /// and the host's facts about it stay. The same content changes nothing.
+    /// Gives a message other content, which only its sender can do. What it answers, whom it names,
+    /// what is attached to it and the host's facts about it stay. The same content changes nothing.
     ///
     /// # Errors
     ///
@@ -272,8 +310,11 @@ impl<'a> Messages<'a> {
     /// - [`Error::MessageNotFound`]: it is not in this conversation, or from before the actor's
     ///   time.
     /// - [`Error::Forbidden`]: somebody else has sent it.
+    /// - [`Error::Invalid`]: it has no attachment, and is to have no text.
     /// - [`Error::MessageDeleted`]: there is nothing left to edit.
     /// - [`Error::Blocked`]: the conversation is direct, and one of the two has blocked the other.
+    /// - [`Error::RefusedByHost`], [`Error::Undecided`]: see
+    ///   [`before_send`](crate::EngineBuilder::before_send).
     /// - [`Error::ClientWriteConflict`]: something else was asked under the id of
     ///   [`once`](Self::once).
     /// - [`Error::Busy`], [`Error::Unavailable`]: ask again.
@@ -304,13 +345,30 @@ impl<'a> Messages<'a> {
         body: MessageBody,
     ) -> Result<Stamped> {
         let target = Target::new(actor, conversation, message);
-        self.change(actor, target, Edit { target, body }).await
+        let about = || BeforeSend {
+            sender: actor.user_id(),
+            conversation,
+            body: body.clone(),
+            attachments: Vec::new(),
+            reply_to: None,
+            mentions: Vec::new(),
+            metadata: None,
+            edits: Some(message),
+        };
+        let verdict = self.engine.hooks().may_send(about).await;
+        let edit = Edit {
+            target,
+            body,
+            missing: MessageBody::missing(self.engine.limits()),
+            verdict,
+        };
+        self.change(actor, target, edit).await
     }
 
     /// Deletes a message for everybody: its sender can, and in a group also an owner or an admin.
     ///
-    /// A tombstone stays in its place, with empty content and without metadata, mentions and
-    /// reactions. If it was the last message, the preview of its conversation becomes empty and
+    /// A tombstone stays in its place, with empty content and without attachments, metadata, mentions
+    /// and reactions. If it was the last message, the preview of its conversation becomes empty and
     /// not `None`, which means that nothing was ever sent. Deleting again changes nothing.
     ///
     /// # Errors
@@ -531,7 +589,9 @@ impl Message {
     /// Bytes of content, which bound an answer.
     pub(crate) fn bytes(&self) -> usize {
         let reactions = self.reactions.iter().map(|reactions| reactions.emoji.len());
+        let attachments = self.attachments.iter().map(Attachment::bytes);
         self.content.len()
+            + attachments.sum::<usize>()
             + self.metadata.as_ref().map_or(0, String::len)
             + reactions.sum::<usize>()
     }
@@ -551,6 +611,7 @@ impl From<message::Model> for Message {
             deleted_at: row.deleted_at.map(Timestamp::from_micros),
             reply_to: row.reply_to.map(MessageId::from),
             mentions: ids_of(row.mentions.as_deref()),
+            attachments: attachments::held_by(row.attachments.as_deref()),
             reactions: reactions_of(row.reactions.as_deref()),
             metadata: row.metadata,
             version: Position::stored(row.changed_pos),

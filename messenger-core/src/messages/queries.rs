@@ -61,7 +61,7 @@ pub(super) async fn history(
 }
 
 /// A message of a conversation, if the member may see it.
-pub(super) async fn find_one(
+pub(crate) async fn find_one(
     db: &impl ConnectionTrait,
     membership: &Membership,
     id: MessageId,

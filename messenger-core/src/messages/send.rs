@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::{Message, NewMessage, Sent, packed, preview};
+use crate::attachments;
 use crate::conversations::ConversationHead;
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventKind};
+use crate::hooks::Verdict;
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::store::entity::{event, message};
 use crate::users::User;
@@ -16,6 +18,7 @@ pub(super) struct Send {
     pub(super) sender: UserId,
     pub(super) conversation: ConversationId,
     pub(super) message: NewMessage,
+    pub(super) verdict: Verdict,
 }
 
 impl Operation for Send {
@@ -31,11 +34,16 @@ impl Operation for Send {
         for user in &self.message.mentions {
             needs.membership(self.conversation, *user);
         }
+        for attachment in &self.message.attachments {
+            needs.attachment(*attachment);
+        }
     }
 
     fn bytes(&self) -> usize {
         let metadata = self.message.metadata.as_ref();
-        self.message.body.as_str().len() + metadata.map_or(0, |json| json.as_str().len())
+        let attachments = self.message.attachments.len() * ATTACHMENT_BYTES;
+        let metadata = metadata.map_or(0, |json| json.as_str().len());
+        self.message.body.as_str().len() + metadata + attachments
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<Sent> {
@@ -52,6 +60,7 @@ impl Operation for Send {
             });
         }
         batch.require_peer(self.conversation, self.sender)?;
+        self.verdict.clone()?;
         if let Some(id) = self.message.reply_to {
             batch.require_message(&membership, id)?;
         }
@@ -59,6 +68,8 @@ impl Operation for Send {
             let member = batch.require_membership(self.conversation, *user);
             member.map_err(|_| Error::MemberNotFound)?;
         }
+        let attachments = self.message.attachments.as_slice();
+        let held = attachments::require_unsent(batch, attachments, self.sender)?;
         let conversation = batch.conversations.get(&self.conversation.as_uuid());
         let seq = conversation.ok_or(Error::ConversationNotFound)?.last_seq + 1;
 
@@ -81,8 +92,16 @@ impl Operation for Send {
             row.delivered_seq = seq;
             row.marked_unread = false;
         }
+        let id = batch.id();
+        for attachment in attachments {
+            if let Some(row) = batch.attachments.change(&attachment.as_uuid()) {
+                row.conversation_id = Some(self.conversation.as_uuid());
+                row.message_id = Some(id);
+                row.due_at = None;
+            }
+        }
         let row = message::Model {
-            id: batch.id(),
+            id,
             conversation_id: self.conversation.as_uuid(),
             seq,
             sender_id: self.sender.as_uuid(),
@@ -102,6 +121,7 @@ impl Operation for Send {
                 .as_ref()
                 .map(|json| json.as_str().to_owned()),
             mentions: packed(&self.message.mentions),
+            attachments: held,
         };
         let message = Message::from(row.clone());
         let head = ConversationHead::after(&message);
@@ -132,3 +152,6 @@ impl Operation for Send {
         })
     }
 }
+
+/// About what an attachment takes in a transaction.
+const ATTACHMENT_BYTES: usize = 512;

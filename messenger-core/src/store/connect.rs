@@ -46,6 +46,8 @@ pub(crate) enum Access {
     Follow,
     /// The writer.
     Write,
+    /// A look from outside, which leaves the file as it is.
+    Look,
 }
 
 /// SQLite gives its log and shared memory the mode of the database file, so one file is enough.
@@ -73,8 +75,10 @@ pub(super) async fn reach(target: &Target, url: &str) -> Result<()> {
     {
         use sea_orm::sqlx::{Connection, PgConnection};
         let reached = async { PgConnection::connect(url).await?.close().await };
-        let failed =
-            |cause| Error::Setup(format!("the database {target} can not be reached"), cause);
+        let failed = |cause| {
+            let why = "can not be reached; check its address, and that it runs and lets you in";
+            Error::Setup(format!("the database {target} {why}"), cause)
+        };
         match tokio::time::timeout(REACH_WAIT, reached).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(failed(Some(Arc::new(error)))),
@@ -96,7 +100,7 @@ pub(super) async fn connect(
     let (connections, wait_max) = match access {
         // The transaction's own limit comes first: it knows that what is waited for is silent.
         Access::Write => (1, 2 * limits.transaction_wait_max),
-        Access::Follow => (1, limits.read_wait_max),
+        Access::Follow | Access::Look => (1, limits.read_wait_max),
         Access::Read => (limits.read_connections, limits.read_wait_max),
     };
     options
@@ -112,11 +116,15 @@ pub(super) async fn connect(
                 .idle_timeout(None)
                 .max_lifetime(None);
             options.map_sqlx_sqlite_opts(move |sqlite| {
+                let sqlite = match access {
+                    // Who may only read can not take away the log that it finds or makes.
+                    Access::Look => sqlite.pragma("query_only", "ON"),
+                    _ => sqlite.journal_mode(SqliteJournalMode::Wal),
+                };
                 sqlite
                     .filename(&path)
                     .create_if_missing(false)
-                    .read_only(access != Access::Write)
-                    .journal_mode(SqliteJournalMode::Wal)
+                    .read_only(matches!(access, Access::Read | Access::Follow))
                     .synchronous(match durability {
                         Durability::Full => SqliteSynchronous::Full,
                         Durability::Relaxed => SqliteSynchronous::Normal,

@@ -8,8 +8,10 @@ mod connect;
 pub(crate) mod entity;
 mod error;
 pub(crate) mod fence;
+mod look;
 pub(crate) mod rows;
 mod schema;
+mod size;
 mod statement;
 mod url;
 pub(crate) mod windows;
@@ -34,6 +36,7 @@ use self::connect::{
 };
 pub(crate) use self::error::is_constraint;
 pub(crate) use self::fence::SHARD;
+pub(crate) use self::look::Look;
 use self::schema::{deployment, migrate};
 pub(crate) use self::statement::{Each, IDS_PER_STATEMENT, filled, filled_ids, statement};
 pub(crate) use self::url::Target;
@@ -66,6 +69,39 @@ pub(crate) struct Store {
     pub(crate) schema_version: String,
 }
 
+fn name(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "postgres",
+        _ => "sqlite",
+    }
+}
+
+/// Brings the schema of a database up to date without using it. Returns what it was, and what it is.
+pub(crate) async fn migrate_only(
+    target: &Target,
+    limits: &Limits,
+) -> Result<(Option<String>, String)> {
+    match target {
+        Target::Sqlite(path) => make_private_file(path)?,
+        Target::Postgres(url) => reach(target, url).await?,
+    }
+    let write = connect(target, Durability::Full, Access::Write, limits).await?;
+    let changed = schema::migrate_only(&write, limits.planted).await;
+    close(&write).await;
+    changed.map_err(locked)
+}
+
+/// Says of a database that can not be written to at the start what that means.
+fn locked(error: Error) -> Error {
+    match error {
+        Error::Busy { .. } => Error::Setup(
+            "another program keeps the database locked: try again when it has ended".to_owned(),
+            None,
+        ),
+        error => error,
+    }
+}
+
 impl Store {
     /// Opens a database, migrates it and starts a new fence.
     pub(crate) async fn open(
@@ -79,8 +115,10 @@ impl Store {
         }
         let write = connect(target, durability, Access::Write, limits).await?;
         let backend = write.get_database_backend();
-        let schema_version = migrate(&write, backend, limits.planted).await?;
-        let (deployment, cursor_key) = deployment(&write).await?;
+        let schema_version = migrate(&write, backend, limits.planted)
+            .await
+            .map_err(locked)?;
+        let (deployment, cursor_key) = deployment(&write).await.map_err(locked)?;
         let read = connect(target, durability, Access::Read, limits).await?;
         let follow = connect(target, durability, Access::Follow, limits).await?;
         let durability = actual_durability(&write, durability).await?;
@@ -109,10 +147,7 @@ impl Store {
 
     /// `sqlite` or `postgres`.
     pub(crate) fn name(&self) -> &'static str {
-        match self.backend {
-            DbBackend::Postgres => "postgres",
-            _ => "sqlite",
-        }
+        name(self.backend)
     }
 
     /// Reads from the database, and connects the writer if it has lost its connection, to see that
@@ -124,6 +159,11 @@ impl Store {
             self.connected(&mut write).await?;
         }
         Ok(())
+    }
+
+    /// How large the database is on disk, in bytes.
+    pub(crate) async fn bytes(&self) -> Result<u64> {
+        size::bytes(&self.target, &self.read()).await
     }
 
     /// The connections for single statements that read.
@@ -190,7 +230,7 @@ impl Store {
     fn put(&self, access: Access, fresh: DatabaseConnection) {
         let place = match access {
             Access::Follow => &self.follow,
-            Access::Read | Access::Write => &self.read,
+            Access::Read | Access::Write | Access::Look => &self.read,
         };
         *place.write().unwrap_or_else(PoisonError::into_inner) = fresh;
     }

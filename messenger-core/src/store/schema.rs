@@ -28,50 +28,96 @@ pub(super) async fn migrate(
     planted: Planted,
 ) -> Result<String> {
     let transaction = begin_write(db).await?;
+    let (_, version) = bring_up(&transaction, backend).await?;
+    fence::start(&transaction, backend, planted, Before::Holds).await?;
+    transaction.commit().await?;
+    Ok(version)
+}
+
+/// The same for nobody who uses the database then: where nothing is to do, nothing begins. Returns
+/// the version before, if there was one, and the version now.
+pub(super) async fn migrate_only(
+    db: &DatabaseConnection,
+    planted: Planted,
+) -> Result<(Option<String>, String)> {
+    let backend = db.get_database_backend();
+    let transaction = begin_write(db).await?;
+    let (from, to) = bring_up(&transaction, backend).await?;
+    if from.as_ref() != Some(&to) {
+        fence::start(&transaction, backend, planted, Before::Holds).await?;
+    }
+    transaction.commit().await?;
+    Ok((from, to))
+}
+
+/// The version of a database that is only looked at, which must be the one that this engine knows.
+pub(super) async fn require_current(db: &DatabaseConnection) -> Result<String> {
+    let names = tables(db).await?;
+    if !["seaql_migrations", "sync_heads"]
+        .iter()
+        .all(|ours| names.iter().any(|name| name == ours))
+    {
+        let what = "it is no messenger database yet: migrate it, or name another one";
+        return Err(Error::Setup(what.to_owned(), None));
+    }
+    let applied = Migrator::get_migration_models(db).await?;
+    let applied: Vec<String> = applied.into_iter().map(|model| model.version).collect();
+    let known = known();
+    refuse_newer(&applied, &known)?;
+    match (applied.last(), known.last()) {
+        (Some(applied), Some(known)) if applied == known => Ok(applied.clone()),
+        (applied, _) => {
+            let applied = applied.map_or("none", String::as_str);
+            let what = format!("it has the older schema {applied}: migrate it first");
+            Err(Error::Setup(what, None))
+        }
+    }
+}
+
+fn known() -> Vec<String> {
+    let migrations = Migrator::migrations();
+    let names = migrations.iter().map(|migration| migration.name());
+    names.map(str::to_owned).collect()
+}
+
+fn refuse_newer(applied: &[String], known: &[String]) -> Result<()> {
+    match applied.iter().find(|version| !known.contains(version)) {
+        None => Ok(()),
+        Some(version) => Err(Error::Setup(
+            format!(
+                "the database has the schema {version}, which this version does not know: run a \
+                 newer version, or restore a backup"
+            ),
+            None,
+        )),
+    }
+}
+
+/// Applies what is missing. Returns the version before, if there was one, and the version now.
+async fn bring_up(
+    transaction: &DatabaseTransaction,
+    backend: DbBackend,
+) -> Result<(Option<String>, String)> {
     if backend == DbBackend::Postgres {
         let lock = "SELECT pg_advisory_xact_lock(hashtext('messenger-core migrations'))";
         transaction
             .execute_raw(Statement::from_string(backend, lock))
             .await?;
     }
-    refuse_foreign(&transaction, backend).await?;
-    Migrator::install(&transaction).await?;
-    let known: Vec<String> = Migrator::migrations()
-        .iter()
-        .map(|migration| migration.name().to_owned())
-        .collect();
-    for applied in Migrator::get_migration_models(&transaction).await? {
-        if !known.contains(&applied.version) {
-            return Err(Error::Setup(
-                format!(
-                    "the database has the schema {}, which this version does not know: run a \
-                     newer version, or restore a backup",
-                    applied.version
-                ),
-                None,
-            ));
-        }
-    }
-    Migrator::up(&transaction, None).await?;
-    fence::start(&transaction, backend, planted, Before::Holds).await?;
-    transaction.commit().await?;
-    Ok(known.last().cloned().unwrap_or_default())
+    refuse_foreign(transaction).await?;
+    Migrator::install(transaction).await?;
+    let applied = Migrator::get_migration_models(transaction).await?;
+    let applied: Vec<String> = applied.into_iter().map(|model| model.version).collect();
+    let known = known();
+    refuse_newer(&applied, &known)?;
+    Migrator::up(transaction, None).await?;
+    let to = known.last().cloned().unwrap_or_default();
+    Ok((applied.last().cloned(), to))
 }
 
 /// Refuses a database that has tables, and none of ours.
-async fn refuse_foreign(db: &DatabaseTransaction, backend: DbBackend) -> Result<()> {
-    let tables = match backend {
-        DbBackend::Postgres => {
-            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
-        }
-        _ => "SELECT name FROM sqlite_master WHERE type = 'table'",
-    };
-    let rows = db
-        .query_all_raw(Statement::from_string(backend, tables))
-        .await?;
-    let names: Result<Vec<String>, DbErr> =
-        rows.iter().map(|row| row.try_get_by_index(0)).collect();
-    let names = names?;
+async fn refuse_foreign(db: &DatabaseTransaction) -> Result<()> {
+    let names = tables(db).await?;
     let ours = |name: &String| name == "seaql_migrations" || name == "sync_heads";
     let taken = names
         .iter()
@@ -83,6 +129,22 @@ async fn refuse_foreign(db: &DatabaseTransaction, backend: DbBackend) -> Result<
         ));
     }
     Ok(())
+}
+
+async fn tables(db: &impl ConnectionTrait) -> Result<Vec<String>> {
+    let backend = db.get_database_backend();
+    let tables = match backend {
+        DbBackend::Postgres => {
+            "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+        }
+        _ => "SELECT name FROM sqlite_master WHERE type = 'table'",
+    };
+    let rows = db
+        .query_all_raw(Statement::from_string(backend, tables))
+        .await?;
+    let names: Result<Vec<String>, DbErr> =
+        rows.iter().map(|row| row.try_get_by_index(0)).collect();
+    Ok(names?)
 }
 
 /// Reads the deployment's id and the key of its cursors, making them at the first start.

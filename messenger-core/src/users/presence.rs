@@ -89,6 +89,7 @@ pub(crate) struct Seen(pub(crate) HashMap<UserId, Timestamp>);
 
 impl Operation for Seen {
     type Output = ();
+    const IS_UPKEEP: bool = true;
 
     fn needs(&self, needs: &mut Needs) {
         for user in self.0.keys() {

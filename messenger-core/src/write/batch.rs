@@ -13,10 +13,11 @@ use crate::conversations::Membership;
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventKind};
 use crate::ids::{ConversationId, MessageId, Position, SessionId, Stamp, UserId};
+use crate::messages::search::queries::Step;
 use crate::store::SHARD;
 use crate::store::entity::{
-    block, client_write, conversation, erasure, event, member, message, pref, reaction,
-    refresh_token, session, user,
+    attachment, block, client_write, conversation, erasure, event, hook, hook_lane, member,
+    message, pref, reaction, refresh_token, session, user,
 };
 use crate::users::Username;
 
@@ -54,17 +55,33 @@ pub(crate) struct Batch {
     pub(crate) reactions: Table<(Uuid, Uuid, String), reaction::Model>,
     /// Messages that lose all their reactions.
     pub(super) erased: Vec<Uuid>,
+    pub(crate) attachments: Table<Uuid, attachment::Model>,
+    /// By the client's id and the owner.
+    pub(super) attachments_begun: HashMap<(String, Uuid), Uuid>,
+    /// How many attachments somebody has that no message has.
+    pub(super) attachments_unsent: HashMap<Uuid, i64>,
+    /// Conversations that lose all that is attached to their messages.
+    pub(super) released: Vec<Uuid>,
+    /// Whether files are nobody's any more.
+    pub(super) frees: bool,
     /// Deletions of accounts that are not finished.
     pub(crate) erasures: Table<Uuid, erasure::Model>,
     /// By the client's id and the actor.
     pub(super) client_writes: Table<(String, Uuid), client_write::Model>,
+    /// By the name of whoever is told of changes.
+    pub(crate) hooks: Table<String, hook::Model>,
+    /// By that name and the lane.
+    pub(crate) hook_lanes: Table<(String, Uuid), hook_lane::Model>,
     /// By the client's id and the sender.
     pub(super) sent: HashMap<(String, Uuid), Uuid>,
     /// How many messages of a conversation after a sequence number the database has as deleted.
     pub(super) deleted_after: HashMap<(Uuid, i64), i64>,
     pub(super) events: Vec<event::Model>,
     pub(super) changes: Vec<Change>,
+    /// It is to be seen whether the database can be written to.
+    pub(super) is_probe: bool,
     pub(super) prune: Option<Prune>,
+    pub(super) index: Option<Step>,
 }
 
 impl Batch {
@@ -90,13 +107,22 @@ impl Batch {
             messages: Table::default(),
             reactions: Table::default(),
             erased: Vec::new(),
+            attachments: Table::default(),
+            attachments_begun: HashMap::new(),
+            attachments_unsent: HashMap::new(),
+            released: Vec::new(),
+            frees: false,
             erasures: Table::default(),
             client_writes: Table::default(),
+            hooks: Table::default(),
+            hook_lanes: Table::default(),
             sent: HashMap::new(),
             deleted_after: HashMap::new(),
             events: Vec::new(),
             changes: Vec::new(),
+            is_probe: false,
             prune: None,
+            index: None,
         }
     }
 
@@ -149,12 +175,21 @@ impl Batch {
         self.messages.clear();
         self.reactions.clear();
         self.erased.clear();
+        self.attachments.clear();
+        self.attachments_begun.clear();
+        self.attachments_unsent.clear();
+        self.released.clear();
+        self.frees = false;
         self.erasures.clear();
         self.client_writes.clear();
+        self.hooks.clear();
+        self.hook_lanes.clear();
         self.sent.clear();
         self.deleted_after.clear();
         self.events.clear();
+        self.is_probe = false;
         self.prune = None;
+        self.index = None;
     }
 
     /// The time of the transaction.
@@ -413,6 +448,59 @@ impl Batch {
         self.erased.push(message);
     }
 
+    /// The attachment that somebody has begun under a client id.
+    #[cfg(feature = "attachments")]
+    pub(crate) fn find_attachment(
+        &self,
+        client_id: &str,
+        owner: UserId,
+    ) -> Option<&attachment::Model> {
+        let key = (client_id.to_owned(), owner.as_uuid());
+        self.attachments.get(self.attachments_begun.get(&key)?)
+    }
+
+    /// How many attachments somebody has that no message has. The operation must have named them.
+    #[cfg(feature = "attachments")]
+    pub(crate) fn attachments_unsent(&self, owner: UserId) -> i64 {
+        let unsent = self.attachments_unsent.get(&owner.as_uuid());
+        unsent.copied().unwrap_or(0)
+    }
+
+    /// Adds an attachment.
+    #[cfg(feature = "attachments")]
+    pub(crate) fn insert_attachment(&mut self, row: attachment::Model) {
+        *self.attachments_unsent.entry(row.owner_id).or_default() += 1;
+        if let Some(client_id) = row.client_id.clone() {
+            let key = (client_id, row.owner_id);
+            self.attachments_begun.insert(key, row.id);
+        }
+        self.attachments.insert(row.id, row);
+    }
+
+    /// Takes an attachment from everybody; its file goes behind the transaction. Its client id may
+    /// be used again.
+    pub(crate) fn release_attachment(&mut self, id: Uuid) {
+        let Some(row) = self.attachments.change(&id) else {
+            return;
+        };
+        if row.message_id.is_none() && row.state != attachment::State::Released {
+            *self.attachments_unsent.entry(row.owner_id).or_default() -= 1;
+        }
+        row.state = attachment::State::Released;
+        row.due_at = Some(0);
+        if let Some(client_id) = row.client_id.take() {
+            let key = (client_id, row.owner_id);
+            self.attachments_begun.remove(&key);
+        }
+        self.frees = true;
+    }
+
+    /// Takes all that is attached to messages of a conversation from everybody.
+    pub(crate) fn release_attachments_in(&mut self, conversation: ConversationId) {
+        self.released.push(conversation.as_uuid());
+        self.frees = true;
+    }
+
     /// How many messages a member has not read, exactly: those after the marker that may be seen,
     /// less the deleted ones. The operation must have named the member and the marker as
     /// [`Needs::unread`](super::Needs::unread).
@@ -476,6 +564,16 @@ impl Batch {
     /// Asks for rows that have had their time to go.
     pub(super) fn prune(&mut self, prune: Prune) {
         self.prune = Some(prune);
+    }
+
+    /// Asks for something to be written.
+    pub(super) fn probe(&mut self) {
+        self.is_probe = true;
+    }
+
+    /// Asks for the index for searches to be brought a step further.
+    pub(crate) fn index(&mut self, step: Step) {
+        self.index = Some(step);
     }
 }
 
@@ -580,6 +678,7 @@ mod tests {
             changed_pos: 0,
             metadata: None,
             mentions: None,
+            attachments: None,
         };
         assert_eq!(batch.unread(&row, &member), 5);
 

@@ -1,14 +1,17 @@
 //! Writes back what a batch has made and changed, set-at-a-time.
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
 use uuid::Uuid;
 
 use super::batch::Batch;
 use super::table::Touched;
+use crate::clock::Timestamp;
+use crate::messages::search;
 use crate::store::SHARD;
 use crate::store::entity::{
-    block, client_write, conversation, erasure, event, head, member, message, pref, reaction,
-    refresh_token, session, user,
+    attachment, block, client_write, conversation, erasure, event, head, hook, hook_lane, member,
+    message, meta, pref, reaction, refresh_token, session, user,
 };
 use crate::store::rows::{Rows, Shape};
 
@@ -112,6 +115,7 @@ const MESSAGES: Shape<message::Entity> =
         message::Column::ChangedPos,
         message::Column::Metadata,
         message::Column::Mentions,
+        message::Column::Attachments,
     ]);
 const REACTIONS: Shape<reaction::Entity> = Shape::by(
     "delete reactions",
@@ -123,8 +127,48 @@ const REACTIONS: Shape<reaction::Entity> = Shape::by(
 );
 const REACTIONS_OF: Shape<reaction::Entity> =
     Shape::by("erase reactions", &[reaction::Column::MessageId]);
+const ATTACHMENTS: Shape<attachment::Entity> =
+    Shape::by("update attachments", &[attachment::Column::Id]).set(&[
+        attachment::Column::ClientId,
+        attachment::Column::Size,
+        attachment::Column::Sha256,
+        attachment::Column::Width,
+        attachment::Column::Height,
+        attachment::Column::HasPreview,
+        attachment::Column::State,
+        attachment::Column::ConversationId,
+        attachment::Column::MessageId,
+        attachment::Column::DueAt,
+    ]);
+const ATTACHMENTS_GONE: Shape<attachment::Entity> =
+    Shape::by("delete attachments", &[attachment::Column::Id]);
+const ATTACHMENTS_OF: Shape<attachment::Entity> =
+    Shape::by("release attachments", &[attachment::Column::ConversationId]).set(&[
+        attachment::Column::ClientId,
+        attachment::Column::State,
+        attachment::Column::DueAt,
+    ]);
 const ERASURES_DONE: Shape<erasure::Entity> =
     Shape::by("delete erasures", &[erasure::Column::UserId]);
+const HOOKS: Shape<hook::Entity> = Shape::by("update hooks", &[hook::Column::Name]).set(&[
+    hook::Column::Pos,
+    hook::Column::Holder,
+    hook::Column::HeldUntil,
+]);
+const HOOK_LANES: Shape<hook_lane::Entity> = Shape::by(
+    "update lanes of hooks",
+    &[hook_lane::Column::Name, hook_lane::Column::Lane],
+)
+.set(&[
+    hook_lane::Column::Pos,
+    hook_lane::Column::Tries,
+    hook_lane::Column::NextAt,
+    hook_lane::Column::Since,
+]);
+const HOOK_LANES_DONE: Shape<hook_lane::Entity> = Shape::by(
+    "delete lanes of hooks",
+    &[hook_lane::Column::Name, hook_lane::Column::Lane],
+);
 const HEAD: Shape<head::Entity> =
     Shape::by("update head", &[head::Column::Shard]).set(&[head::Column::Pos]);
 
@@ -205,9 +249,34 @@ pub(super) async fn flush(
     let erased: Vec<&reaction::Model> = erased.iter().collect();
     rows.delete(db, &REACTIONS_OF, &erased).await?;
 
+    let Touched {
+        new, changed, gone, ..
+    } = batch.attachments.touched();
+    // What is released gives its client id back, which a new one may have.
+    rows.update(db, &ATTACHMENTS, &changed).await?;
+    rows.insert::<attachment::Entity>(db, "insert attachments", &new)
+        .await?;
+    rows.delete(db, &ATTACHMENTS_GONE, &gone).await?;
+    let released = batch.released.iter();
+    let released: Vec<attachment::Model> = released.map(|id| released_in(*id)).collect();
+    let released: Vec<&attachment::Model> = released.iter().collect();
+    rows.update(db, &ATTACHMENTS_OF, &released).await?;
+
     let Touched { new, .. } = batch.client_writes.touched();
     rows.insert::<client_write::Entity>(db, "insert client writes", &new)
         .await?;
+
+    let Touched { new, changed, .. } = batch.hooks.touched();
+    rows.insert::<hook::Entity>(db, "insert hooks", &new)
+        .await?;
+    rows.update(db, &HOOKS, &changed).await?;
+    let Touched {
+        new, changed, gone, ..
+    } = batch.hook_lanes.touched();
+    rows.insert::<hook_lane::Entity>(db, "insert lanes of hooks", &new)
+        .await?;
+    rows.update(db, &HOOK_LANES, &changed).await?;
+    rows.delete(db, &HOOK_LANES_DONE, &gone).await?;
 
     let events: Vec<&event::Model> = batch.events.iter().collect();
     rows.insert::<event::Entity>(db, "insert events", &events)
@@ -225,9 +294,50 @@ pub(super) async fn flush(
             return Err(DbErr::RecordNotUpdated);
         }
     }
-    match &batch.prune {
-        Some(prune) => prune.delete(db).await,
+    if batch.is_probe {
+        probe(db, batch.now()).await?;
+    }
+    if let Some(prune) = &batch.prune {
+        prune.delete(db).await?;
+    }
+    match &batch.index {
+        Some(step) => search::queries::try_to_take(db, step).await,
         None => Ok(()),
+    }
+}
+
+/// Writes something that nobody reads. It differs each time: what is the same, SQLite does not write.
+async fn probe(db: &impl ConnectionTrait, now: Timestamp) -> Result<(), DbErr> {
+    let row = meta::Model {
+        key: "ready_at".to_owned(),
+        value: now.as_micros().to_string(),
+    };
+    let mut known = OnConflict::column(meta::Column::Key);
+    meta::Entity::insert(meta::ActiveModel::from(row))
+        .on_conflict(known.update_column(meta::Column::Value).to_owned())
+        .exec_without_returning(db)
+        .await?;
+    Ok(())
+}
+
+/// A row that stands for every attachment of a conversation, as it is when that is deleted.
+fn released_in(conversation_id: Uuid) -> attachment::Model {
+    attachment::Model {
+        id: Uuid::nil(),
+        owner_id: Uuid::nil(),
+        client_id: None,
+        name: String::new(),
+        media_type: String::new(),
+        size: 0,
+        sha256: None,
+        width: None,
+        height: None,
+        has_preview: false,
+        state: attachment::State::Released,
+        conversation_id: Some(conversation_id),
+        message_id: None,
+        created_at: 0,
+        due_at: Some(0),
     }
 }
 

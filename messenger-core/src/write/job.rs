@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::{Batch, Needs, Operation};
 use crate::error::{Error, Result};
@@ -13,11 +14,16 @@ use crate::error::{Error, Result};
 pub(super) trait Job: Send {
     fn needs(&self, needs: &mut Needs);
     fn bytes(&self) -> usize;
+    fn is_upkeep(&self) -> bool;
+    /// Its part in the trace of whoever asked for it.
+    fn span(&self) -> &Span;
     /// Whether nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool;
     /// Applies the operation and keeps its outcome. `Err` says that it panicked, after which the
     /// batch can not be trusted.
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Panicked>;
+    /// Whether it was applied and broke a rule.
+    fn is_refused(&self) -> bool;
     /// Hands the outcome to the caller, if there still is one.
     fn answer(self: Box<Self>);
     fn fail(self: Box<Self>, error: Error);
@@ -31,14 +37,16 @@ pub(super) struct Queued<O: Operation> {
     operation: O,
     outcome: Option<Result<O::Output>>,
     reply: oneshot::Sender<Result<O::Output>>,
+    span: Span,
 }
 
 impl<O: Operation> Queued<O> {
-    pub(super) fn new(operation: O, reply: oneshot::Sender<Result<O::Output>>) -> Self {
+    pub(super) fn new(operation: O, reply: oneshot::Sender<Result<O::Output>>, span: Span) -> Self {
         Self {
             operation,
             outcome: None,
             reply,
+            span,
         }
     }
 }
@@ -52,6 +60,14 @@ impl<O: Operation> Job for Queued<O> {
         self.operation.bytes()
     }
 
+    fn is_upkeep(&self) -> bool {
+        O::IS_UPKEEP
+    }
+
+    fn span(&self) -> &Span {
+        &self.span
+    }
+
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
@@ -62,6 +78,10 @@ impl<O: Operation> Job for Queued<O> {
             .map_err(|panic| Panicked(message(panic.as_ref())))?;
         self.outcome = Some(outcome);
         Ok(())
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.outcome, Some(Err(_)))
     }
 
     fn answer(self: Box<Self>) {

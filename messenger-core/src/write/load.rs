@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Kept};
 use super::needs::{Needs, beside, direct_key};
+use crate::attachments;
 use crate::store::entity::{
-    block, client_write, conversation, erasure, member, message, pref, reaction, refresh_token,
-    session, user,
+    attachment, block, client_write, conversation, erasure, hook, hook_lane, member, message, pref,
+    reaction, refresh_token, session, user,
 };
 use crate::store::rows::{Rows, Shape};
 
@@ -67,6 +68,16 @@ const REACTIONS: Shape<reaction::Entity> = Shape::by(
     "load reactions",
     &[reaction::Column::MessageId, reaction::Column::UserId],
 );
+const ATTACHMENTS: Shape<attachment::Entity> =
+    Shape::by("load attachments", &[attachment::Column::Id]);
+const ATTACHMENTS_BEGUN: Shape<attachment::Entity> = Shape::by(
+    "load attachments by client id",
+    &[attachment::Column::ClientId, attachment::Column::OwnerId],
+);
+const ATTACHMENTS_UNSENT: Shape<attachment::Entity> = Shape::by(
+    "count attachments",
+    &[attachment::Column::OwnerId, attachment::Column::DueAt],
+);
 const ERASURES: Shape<erasure::Entity> = Shape::by("load erasures", &[erasure::Column::UserId]);
 const CLIENT_WRITES: Shape<client_write::Entity> = Shape::by(
     "load client writes",
@@ -74,6 +85,12 @@ const CLIENT_WRITES: Shape<client_write::Entity> = Shape::by(
         client_write::Column::ClientId,
         client_write::Column::ActorId,
     ],
+);
+
+const HOOKS: Shape<hook::Entity> = Shape::by("load hooks", &[hook::Column::Name]);
+const HOOK_LANES: Shape<hook_lane::Entity> = Shape::by(
+    "load lanes of hooks",
+    &[hook_lane::Column::Name, hook_lane::Column::Lane],
 );
 
 /// Loads in the order in which keys lead to further keys: tokens to sessions to users, pairs of
@@ -204,6 +221,7 @@ pub(super) async fn load(
     for message in rows.load(db, &MESSAGES, &keys(messages)).await? {
         batch.messages.loaded(message.id, message);
     }
+    load_attachments(db, rows, &needs, batch).await?;
     let reactions = needs.reactions.iter();
     let reactions = reactions.map(|(message, user)| vec![(*message).into(), (*user).into()]);
     for reaction in rows.load(db, &REACTIONS, &keys(reactions)).await? {
@@ -223,6 +241,55 @@ pub(super) async fn load(
     for write in rows.load(db, &CLIENT_WRITES, &keys(writes)).await? {
         let key = (write.client_id.clone(), write.actor_id);
         batch.client_writes.loaded(key, write);
+    }
+    let hooks = needs.hooks.iter().map(|name| vec![name.as_str().into()]);
+    for hook in rows.load(db, &HOOKS, &keys(hooks)).await? {
+        batch.hooks.loaded(hook.name.clone(), hook);
+    }
+    let lanes = needs.hook_lanes.iter();
+    let lanes = lanes.map(|(name, lane)| vec![name.as_str().into(), (*lane).into()]);
+    for lane in rows.load(db, &HOOK_LANES, &keys(lanes)).await? {
+        batch
+            .hook_lanes
+            .loaded((lane.name.clone(), lane.lane), lane);
+    }
+    Ok(())
+}
+
+/// Loads attachments: those that are named, those that messages have, and how many people have.
+async fn load_attachments(
+    db: &impl ConnectionTrait,
+    rows: &mut Rows,
+    needs: &Needs,
+    batch: &mut Batch,
+) -> Result<(), DbErr> {
+    let messages = needs.attachments_of.iter();
+    let messages = messages.filter_map(|id| batch.messages.get(id));
+    let held = messages.flat_map(|row| attachments::held_by(row.attachments.as_deref()));
+    let held = held.map(|attachment| attachment.id.as_uuid());
+    let ids: HashSet<Uuid> = held.chain(needs.attachments.iter().copied()).collect();
+    let ids = ids.into_iter().map(|id| vec![id.into()]);
+    for attachment in rows.load(db, &ATTACHMENTS, &keys(ids)).await? {
+        batch.attachments.loaded(attachment.id, attachment);
+    }
+    let begun = needs.attachments_begun.iter();
+    let begun = begun.map(|(client_id, owner)| vec![client_id.as_str().into(), (*owner).into()]);
+    for attachment in rows.load(db, &ATTACHMENTS_BEGUN, &keys(begun)).await? {
+        if let Some(client_id) = attachment.client_id.clone() {
+            let key = (client_id, attachment.owner_id);
+            batch.attachments_begun.insert(key, attachment.id);
+        }
+        batch.attachments.loaded(attachment.id, attachment);
+    }
+    let owners = needs.attachment_counts.iter();
+    let owners = owners.map(|owner| vec![(*owner).into(), 0_i64.into()]);
+    for count in rows
+        .count_beyond(db, &ATTACHMENTS_UNSENT, &keys(owners))
+        .await?
+    {
+        let owner: Uuid = count.try_get_by_index(0)?;
+        let unsent = count.try_get_by_index(2)?;
+        batch.attachments_unsent.insert(owner, unsent);
     }
     Ok(())
 }

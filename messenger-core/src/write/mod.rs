@@ -19,7 +19,8 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::Instrument;
 
 pub(crate) use self::batch::{Batch, LogRefs};
 use self::job::{Job, Queued};
@@ -31,12 +32,16 @@ use crate::error::{Error, Result};
 use crate::events::Hub;
 use crate::ids::{Position, UserId};
 use crate::limits::Limits;
+use crate::stats::{Counters, TRACE_TARGET};
 use crate::store::Store;
 use crate::tasks::Tasks;
 
 /// A write as pure rules: no I/O, no clock but [`Batch::now`], no ids but [`Batch::id`].
 pub(crate) trait Operation: Send + 'static {
     type Output: Send + 'static;
+
+    /// Whether it is the engine's own, which nobody has asked for and no count of writes has.
+    const IS_UPKEEP: bool = false;
 
     /// Names every row that [`apply`](Self::apply) looks at. What is not named is not there.
     fn needs(&self, needs: &mut Needs);
@@ -53,6 +58,21 @@ pub(crate) trait Operation: Send + 'static {
     }
 }
 
+/// A write that changes nothing of anybody's, and shows that one could.
+pub(crate) struct Nothing;
+
+impl Operation for Nothing {
+    type Output = ();
+    const IS_UPKEEP: bool = true;
+
+    fn needs(&self, _: &mut Needs) {}
+
+    fn apply(&self, batch: &mut Batch) -> Result<()> {
+        batch.probe();
+        Ok(())
+    }
+}
+
 /// A handle to the task that writes.
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
@@ -61,10 +81,19 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the task that writes, and the one that prunes the change log through it.
-    pub(crate) fn start(store: Arc<Store>, hub: Hub, limits: &Limits, tasks: &Tasks) -> Self {
+    /// Starts the task that writes, and the one that prunes the change log through it. `freed` is
+    /// told when files are nobody's any more.
+    pub(crate) fn start(
+        store: Arc<Store>,
+        hub: Hub,
+        limits: &Limits,
+        counters: &Arc<Counters>,
+        freed: &Arc<Notify>,
+        tasks: &Tasks,
+    ) -> Self {
         let (queue, jobs) = mpsc::channel(limits.writes_queued_max);
-        let task = writer::Task::new(store.clone(), hub, limits.clone());
+        let (counters, freed) = (counters.clone(), freed.clone());
+        let task = writer::Task::new(store.clone(), hub, limits.clone(), counters, freed);
         tasks.start(task.run(jobs, tasks.closing().clone()));
         let writer = Self {
             queue,
@@ -79,6 +108,11 @@ impl Writer {
         writer
     }
 
+    /// How many operations wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Runs an operation in the next transaction and returns its outcome after the commit.
     ///
     /// # Errors
@@ -91,6 +125,7 @@ impl Writer {
     ///
     /// If dropped before it resolves, the operation took place whole or not at all.
     pub(crate) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let span = tracing::info_span!(target: TRACE_TARGET, "write");
         let (reply, answer) = oneshot::channel();
         let place = match self.queue.try_reserve() {
             Ok(place) => place,
@@ -106,8 +141,8 @@ impl Writer {
                 }
             }
         };
-        place.send(Box::new(Queued::new(operation, reply)));
-        answer.await.map_err(|_| Error::Closed)?
+        place.send(Box::new(Queued::new(operation, reply, span.clone())));
+        answer.instrument(span).await.map_err(|_| Error::Closed)?
     }
 
     /// Runs an operation as [`run`](Self::run) does, but once only under a client's id. Returns its

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::ids::{ConversationId, MessageId, Seq, UserId};
+use crate::ids::{AttachmentId, ConversationId, MessageId, Seq, UserId};
 use crate::users::Username;
 
 /// Keys of rows, gathered from every operation of a batch.
@@ -29,8 +29,14 @@ pub(crate) struct Needs {
     pub(super) sent: HashSet<(String, Uuid)>,
     pub(super) messages: HashSet<Uuid>,
     pub(super) reactions: HashSet<(Uuid, Uuid)>,
+    pub(super) attachments: HashSet<Uuid>,
+    pub(super) attachments_of: HashSet<Uuid>,
+    pub(super) attachments_begun: HashSet<(String, Uuid)>,
+    pub(super) attachment_counts: HashSet<Uuid>,
     pub(super) erasures: HashSet<Uuid>,
     pub(super) client_writes: HashSet<(String, Uuid)>,
+    pub(super) hooks: HashSet<String>,
+    pub(super) hook_lanes: HashSet<(String, Uuid)>,
 }
 
 impl Needs {
@@ -125,9 +131,43 @@ impl Needs {
         self.reactions.insert((message.as_uuid(), user.as_uuid()));
     }
 
+    /// An attachment.
+    pub(crate) fn attachment(&mut self, id: AttachmentId) {
+        self.attachments.insert(id.as_uuid());
+    }
+
+    /// A message and all that is attached to it.
+    pub(crate) fn attachments_of(&mut self, message: MessageId) {
+        self.message(message);
+        self.attachments_of.insert(message.as_uuid());
+    }
+
+    /// The attachment that somebody has begun under a client id, if any.
+    #[cfg(feature = "attachments")]
+    pub(crate) fn attachment_begun(&mut self, client_id: &str, owner: UserId) {
+        self.attachments_begun
+            .insert((client_id.to_owned(), owner.as_uuid()));
+    }
+
+    /// How many attachments somebody has that no message has.
+    #[cfg(feature = "attachments")]
+    pub(crate) fn attachments_unsent(&mut self, owner: UserId) {
+        self.attachment_counts.insert(owner.as_uuid());
+    }
+
     /// What is still to be done of the deletion of an account.
     pub(crate) fn erasure(&mut self, user: UserId) {
         self.erasures.insert(user.as_uuid());
+    }
+
+    /// How far the host was told of changes under a name.
+    pub(crate) fn hook(&mut self, name: &str) {
+        self.hooks.insert(name.to_owned());
+    }
+
+    /// What could not be told yet under a name, of one lane.
+    pub(crate) fn hook_lane(&mut self, name: &str, lane: Uuid) {
+        self.hook_lanes.insert((name.to_owned(), lane));
     }
 
     /// The write that an actor has made under a client id, if any.

@@ -13,7 +13,7 @@ use super::{Batch, Needs, Operation, Writer};
 use crate::clock::{self, Timestamp};
 use crate::error::Result;
 use crate::limits::Limits;
-use crate::store::entity::{event, head, refresh_token, session};
+use crate::store::entity::{event, head, hook, hook_lane, refresh_token, session};
 use crate::store::{SHARD, Store};
 
 /// Rows in one statement: few, since senders wait for it.
@@ -30,6 +30,7 @@ pub(super) struct Prune {
 
 impl Operation for Prune {
     type Output = ();
+    const IS_UPKEEP: bool = true;
 
     fn needs(&self, _needs: &mut Needs) {}
 
@@ -43,6 +44,12 @@ impl Prune {
     /// Deletes it, up to [`ROWS_PER_CUT`] of each kind in one statement.
     pub(super) async fn delete(&self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
         if let Some(position) = self.events_to {
+            // Whoever is behind it has missed something, and is told so.
+            hook::Entity::update_many()
+                .col_expr(hook::Column::CutPos, Expr::value(position))
+                .filter(hook::Column::CutPos.lt(position))
+                .exec(db)
+                .await?;
             event::Entity::delete_many()
                 .filter(event::Column::Shard.eq(SHARD))
                 .filter(event::Column::Pos.lte(position))
@@ -159,8 +166,33 @@ async fn old_events(store: &Store, limits: &Limits, now: Timestamp) -> Result<Op
         .into_tuple()
         .all(&store.read())
         .await?;
-    let may_go = oldest
-        .iter()
-        .take_while(|(pos, created_at)| *pos <= head.pos.saturating_sub(kept) && *created_at < old);
+    let too_old = now.minus(limits.hook_behind_max).as_micros();
+    let untold = untold_from(store, too_old).await?;
+    let may_go = oldest.iter().take_while(|(pos, created_at)| {
+        *pos <= head.pos.saturating_sub(kept)
+            && *created_at < old
+            && (untold.is_none_or(|untold| *pos <= untold) || *created_at < too_old)
+    });
     Ok(may_go.last().map(|(pos, _)| *pos))
+}
+
+/// The position after which the host has not been told of everything yet, unless nobody has tried
+/// to tell it for so long.
+async fn untold_from(store: &Store, too_old: i64) -> Result<Option<i64>> {
+    let db = store.read();
+    let hooks = hook::Entity::find()
+        .filter(hook::Column::HeldUntil.gte(too_old))
+        .all(&db)
+        .await?;
+    let names = hooks.iter().map(|hook| hook.name.as_str());
+    let lane: Option<i64> = hook_lane::Entity::find()
+        .select_only()
+        .column_as(hook_lane::Column::Pos.min(), "pos")
+        .filter(hook_lane::Column::Name.is_in(names))
+        .into_tuple()
+        .one(&db)
+        .await?
+        .flatten();
+    let hook = hooks.iter().map(|hook| hook.pos).min();
+    Ok(hook.into_iter().chain(lane).min())
 }

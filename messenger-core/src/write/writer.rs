@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::batch::Batch;
 use super::job::Job;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::events::{Change, Hub};
 use crate::ids::{Position, Stamp};
 use crate::limits::Limits;
+use crate::stats::{Committed, Counters, TRACE_TARGET};
 use crate::store::rows::Rows;
 use crate::store::{SHARD, Store, fence, is_constraint, statement};
 
@@ -31,6 +33,9 @@ pub(super) struct Task {
     limits: Limits,
     rows: Rows,
     batch: Batch,
+    counters: Arc<Counters>,
+    /// Told when files are nobody's any more.
+    freed: Arc<Notify>,
     /// What locks the head of the change log on PostgreSQL.
     lock: String,
 }
@@ -59,7 +64,13 @@ impl From<DbErr> for Failure {
 }
 
 impl Task {
-    pub(super) fn new(store: Arc<Store>, hub: Hub, limits: Limits) -> Self {
+    pub(super) fn new(
+        store: Arc<Store>,
+        hub: Hub,
+        limits: Limits,
+        counters: Arc<Counters>,
+        freed: Arc<Notify>,
+    ) -> Self {
         let rows = Rows::new(store.backend());
         let batch = Batch::new(store.deployment);
         Self {
@@ -68,6 +79,8 @@ impl Task {
             limits,
             rows,
             batch,
+            counters,
+            freed,
             lock: format!(
                 "SELECT pos, fence_start, incarnation, {} FROM sync_heads WHERE shard = ? FOR UPDATE",
                 fence::INCARNATION
@@ -101,22 +114,22 @@ impl Task {
                     let mut alone = vec![job];
                     match self.transaction(&mut alone, None).await {
                         Ok(changes) => self.succeed(alone, changes),
-                        Err(Failure::OneOf(error)) => fail(alone, &error),
+                        Err(Failure::OneOf(error)) => self.fail(alone, &error),
                         Err(Failure::All(error) | Failure::Silent(error)) => {
-                            fail(alone, &error);
-                            return fail(rest.collect(), &error);
+                            self.fail(alone, &error);
+                            return self.fail(rest.collect(), &error);
                         }
                     }
                 }
             }
-            Err(Failure::OneOf(error)) => fail(jobs, &error),
-            Err(Failure::All(error)) => fail(jobs, &error),
+            Err(Failure::OneOf(error)) => self.fail(jobs, &error),
+            Err(Failure::All(error)) => self.fail(jobs, &error),
             Err(Failure::Silent(error)) => {
                 // What has queued meanwhile would wait as long for the same.
                 while let Ok(job) = queue.try_recv() {
                     jobs.push(job);
                 }
-                fail(jobs, &error);
+                self.fail(jobs, &error);
             }
         }
     }
@@ -136,18 +149,29 @@ impl Task {
         queue: Option<&mut Queue>,
     ) -> Result<Vec<Change>, Failure> {
         let started = Instant::now();
+        let span = tracing::info_span!(
+            target: TRACE_TARGET,
+            parent: None,
+            "batch",
+            writes = tracing::field::Empty
+        );
         let outcome = match self.store.backend() {
             // The other end of a connection can fall silent, which no statement would notice.
             DbBackend::Postgres => {
                 let wait = self.limits.transaction_wait_max;
-                match tokio::time::timeout(wait, self.attempt(jobs, queue)).await {
+                match tokio::time::timeout(wait, self.traced(jobs, queue, span)).await {
                     Ok(outcome) => outcome,
                     Err(late) => Err(Failure::Silent(Error::Unavailable(Arc::new(late)))),
                 }
             }
-            _ => self.attempt(jobs, queue).await,
+            _ => self.traced(jobs, queue, span).await,
         };
         let took = started.elapsed();
+        if let Ok(changes) = &outcome
+            && is_asked_for(jobs)
+        {
+            self.count(jobs, changes, took);
+        }
         if took > SLOW {
             tracing::warn!(
                 duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
@@ -176,10 +200,49 @@ impl Task {
         outcome
     }
 
+    fn count(&self, jobs: &Jobs, changes: &[Change], took: Duration) {
+        let asked = || jobs.iter().filter(|job| !job.is_upkeep());
+        let refused = asked().filter(|job| job.is_refused()).count() as u64;
+        let sent = changes.iter().filter(|change| change.is_new_message());
+        let done = Committed {
+            writes: asked().count() as u64 - refused,
+            refused,
+            messages_sent: sent.count() as u64,
+        };
+        self.counters.committed(done, took);
+    }
+
+    fn fail(&self, jobs: Jobs, error: &Error) {
+        if jobs.is_empty() {
+            return;
+        }
+        let asked = jobs.iter().filter(|job| !job.is_upkeep());
+        self.counters.failed(asked.count());
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            operations = jobs.len(),
+            "a transaction failed"
+        );
+        for job in jobs {
+            job.fail(error.clone());
+        }
+    }
+
+    async fn traced(
+        &mut self,
+        jobs: &mut Jobs,
+        queue: Option<&mut Queue>,
+        span: Span,
+    ) -> Result<Vec<Change>, Failure> {
+        let attempt = self.attempt(jobs, queue, &span);
+        attempt.instrument(span.clone()).await
+    }
+
     async fn attempt(
         &mut self,
         jobs: &mut Jobs,
         queue: Option<&mut Queue>,
+        span: &Span,
     ) -> Result<Vec<Change>, Failure> {
         let transaction = self.begin().await?;
         // The head's lock comes first, so that writers wait for each other here and nowhere
@@ -187,6 +250,10 @@ impl Task {
         let head = self.lock_head(&transaction).await?;
         if let Some(queue) = queue {
             self.gather(jobs, queue).await;
+        }
+        span.record("writes", jobs.len());
+        for job in jobs.iter() {
+            span.follows_from(job.span());
         }
         let now = clock::now();
         self.batch
@@ -204,7 +271,15 @@ impl Task {
             }
         }
         flush::flush(&transaction, &mut self.rows, &self.batch).await?;
-        transaction.commit().await?;
+        let committing = Instant::now();
+        let commit = tracing::info_span!(target: TRACE_TARGET, "commit");
+        transaction.commit().instrument(commit).await?;
+        if is_asked_for(jobs) {
+            self.counters.commit_seconds.add_time(committing.elapsed());
+        }
+        if self.batch.frees {
+            self.freed.notify_one();
+        }
         Ok(self.batch.committed())
     }
 
@@ -277,6 +352,11 @@ impl Task {
     }
 }
 
+/// Whether there is anything in it that is not the engine's own.
+fn is_asked_for(jobs: &Jobs) -> bool {
+    jobs.iter().any(|job| !job.is_upkeep())
+}
+
 /// The head of the change log, which a row begins with.
 fn head_in(row: &QueryResult) -> Result<Stamp, Failure> {
     Ok(Stamp {
@@ -284,20 +364,6 @@ fn head_in(row: &QueryResult) -> Result<Stamp, Failure> {
         fence: Position::stored(row.try_get_by_index(1)?),
         as_of: Position::stored(row.try_get_by_index(0)?),
     })
-}
-
-fn fail(jobs: Jobs, error: &Error) {
-    if jobs.is_empty() {
-        return;
-    }
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        operations = jobs.len(),
-        "a transaction failed"
-    );
-    for job in jobs {
-        job.fail(error.clone());
-    }
 }
 
 #[cfg(test)]
@@ -395,6 +461,21 @@ mod tests {
 
         room.engine.close().await;
         assert_eq!(stored(&file), room.sent);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn readiness_is_shown_by_a_write() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("app.db");
+        let room = Room::open(&file, Limits::default()).await;
+        let db = rusqlite::Connection::open(&file).expect("it opens");
+        let written = "SELECT count(*) FROM sync_meta WHERE key = 'ready_at'";
+        let written = || db.query_row(written, [], |row| row.get::<_, i64>(0));
+        assert_eq!(written(), Ok(0));
+
+        room.engine.ready().await.expect("there is room");
+
+        assert_eq!(written(), Ok(1));
     }
 
     /// What the driver does not notice, without which the above would be for nothing.

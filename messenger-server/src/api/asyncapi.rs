@@ -17,10 +17,7 @@ pub(crate) fn document(openapi: &str, prefix: &str) -> String {
     let mut used = BTreeSet::new();
     for (name, schema) in commands.iter().chain(&frames).chain(&live) {
         collect(schema, schemas, &mut used);
-        // A variant is its tag and what it wraps, and has the description of the union.
-        let variant = &schemas[key(schema)];
-        let wrapped = variant["allOf"][1]["$ref"].as_str().unwrap_or(schema);
-        let title = &schemas[key(wrapped)]["description"];
+        let title = &schemas[key(schema)]["description"];
         let message = json!({
             "name": name,
             "summary": title,
@@ -170,7 +167,7 @@ fn to_json_schema(schema: &mut Value) {
             object.values_mut().for_each(to_json_schema);
             if object.remove("nullable") == Some(json!(true)) {
                 let kind = object.get("type").cloned();
-                if let (Some(kind), false) = (kind, object.contains_key("allOf")) {
+                if let Some(kind) = kind {
                     object.insert("type".to_owned(), json!([kind, "null"]));
                 } else {
                     let inner = Value::Object(std::mem::take(object));

@@ -31,8 +31,8 @@ use crate::api::quota::Quota;
 use crate::api::users::UserPublic;
 use crate::api::wire::{Nullable, PathId, Time};
 
-/// Length of a refresh token, in bytes.
-const REFRESH_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 20..=512;
+/// Length of a refresh token, in characters.
+const REFRESH_TOKEN_CHARS: std::ops::RangeInclusive<usize> = 20..=512;
 
 /// The routes of this file.
 #[derive(Debug)]
@@ -280,7 +280,7 @@ pub(crate) struct RefreshRequest {
 
 impl RefreshRequest {
     fn checked(&self) -> Result<&str, Failure> {
-        if REFRESH_TOKEN_BYTES.contains(&self.refresh_token.len()) {
+        if REFRESH_TOKEN_CHARS.contains(&self.refresh_token.chars().count()) {
             return Ok(&self.refresh_token);
         }
         let fault = Fault::new("body", "refresh_token", "must be 20 to 512 characters");

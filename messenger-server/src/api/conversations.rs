@@ -322,7 +322,8 @@ failures! {
     /// How opening a direct conversation can fail.
     OpenDirectFailure: CALLER, BODY, WRITE;
     400: "`invalid_target`: oneself",
-    403: "`blocked`: there is none yet, and one of the two has blocked the other",
+    403: "`blocked`: there is none yet, and one of the two has blocked the other; or `refused`: \
+          the application does not allow it",
     404: "`user_not_found`"
 }
 
@@ -364,7 +365,7 @@ impl Example for UpdateRequest {
 #[oai(example)]
 pub(crate) struct MarkerRequest {
     /// The place of the last message.
-    #[oai(validator(minimum(value = "0")))]
+    #[oai(validator(minimum(value = "0"), maximum(value = "9007199254740991")))]
     seq: i64,
 }
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use messenger_core::{Error as EngineError, ErrorKind, Invalid, Position, ResyncReason};
@@ -27,6 +28,10 @@ const RESYNC_SPREAD_MS: u64 = 30_000;
 
 /// The codes that exist today. Clients must expect others.
 pub(crate) const KNOWN_CODES: &[&str] = &[
+    "attachment_not_found",
+    "attachment_used",
+    "attachments_full",
+    "attachments_off",
     "bad_request",
     "blocked",
     "blocks_full",
@@ -52,14 +57,18 @@ pub(crate) const KNOWN_CODES: &[&str] = &[
     "origin_not_allowed",
     "payload_too_large",
     "prefs_full",
+    "range_not_satisfiable",
     "rate_limited",
     "request_timeout",
+    "refused",
     "resync_required",
     "service_unavailable",
     "session_not_found",
     "storage_full",
+    "too_large",
     "unsupported_media_type",
     "upgrade_required",
+    "upload_broken",
     "user_deleted",
     "user_not_found",
     "username_taken",
@@ -277,6 +286,28 @@ impl Failure {
         )
     }
 
+    /// A part of a file that it does not have.
+    pub(crate) fn range_not_satisfiable(size: u64) -> Self {
+        let message = format!("there are {size} bytes");
+        Self {
+            details: Some(Box::new(json!({ "size": size }))),
+            ..Self::new(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "range_not_satisfiable",
+                message,
+            )
+        }
+    }
+
+    /// The body of a request came too slowly.
+    pub(crate) fn late() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "the body took too long",
+        )
+    }
+
     /// A fault of ours, of which the outside learns nothing.
     pub(crate) fn internal() -> Self {
         Self::new(
@@ -316,6 +347,13 @@ impl Failure {
                 let seconds = u32::try_from(wait.div_ceil(1_000)).unwrap_or(u32::MAX);
                 headers.insert(header::RETRY_AFTER, seconds.max(1).into());
             }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let size = self.details.as_deref().map(|details| &details["size"]);
+                let range = size.map(|size| HeaderValue::from_str(&format!("bytes */{size}")));
+                if let Some(Ok(range)) = range {
+                    headers.insert(header::CONTENT_RANGE, range);
+                }
+            }
             StatusCode::UPGRADE_REQUIRED => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
@@ -335,9 +373,12 @@ impl From<EngineError> for Failure {
                     _ => Self::invalid([]),
                 };
             }
+            ErrorKind::Refused if is_late(&error) => return Self::late(),
             ErrorKind::Refused => StatusCode::BAD_REQUEST,
             ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorKind::WrongType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ErrorKind::Forbidden => StatusCode::FORBIDDEN,
             ErrorKind::Conflict => StatusCode::CONFLICT,
             ErrorKind::Gone => StatusCode::GONE,
@@ -364,6 +405,15 @@ impl From<EngineError> for Failure {
             ..failure
         }
     }
+}
+
+/// Whether the bytes of an upload stopped coming.
+fn is_late(error: &EngineError) -> bool {
+    let EngineError::UploadBroken(cause) = error else {
+        return false;
+    };
+    let cause = cause.downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// How long a client that must start again waits first, in milliseconds: at random where all

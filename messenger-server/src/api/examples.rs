@@ -38,7 +38,7 @@ fn sample(name: &str, schema: &Value, schemas: &Value) -> Value {
         let referred = path.rsplit('/').next().unwrap_or_default();
         return sample(name, &schemas[referred], schemas);
     }
-    if let Some(first) = schema["allOf"].get(0) {
+    if let Some(first) = schema["allOf"].get(0).or(schema["oneOf"].get(0)) {
         return sample(name, first, schemas);
     }
     match schema["type"].as_str() {
@@ -68,6 +68,8 @@ fn leaf(name: &str, kind: Option<&str>) -> Value {
         "id" | "sender_id" | "member_ids" | "mentions" | "user_id" => json!(ALICE),
         "reply_to" => json!("01989f70-1e62-7a0b-8d11-4c9a7e5f2b38"),
         "emoji" => json!("👍"),
+        "name" => json!("hike.jpg"),
+        "media_type" => json!("image/jpeg"),
         "next_cursor" => json!("AQABAIDAzMTHtawDgMDMxMe1rAPQq2ZKmXlTIg"),
         "reason" => json!("left"),
         "shard" => json!(0),

@@ -221,6 +221,7 @@ fn member(id: &Path<PathId>) -> Result<UserId, EngineError> {
 failures! {
     /// How creating a group can fail.
     CreateGroupFailure: CALLER, BODY, WRITE;
+    403: "`refused`: the application does not allow it",
     404: "`user_not_found`",
     409: "`group_full`, or `client_write_conflict`: the id was used for another write"
 }
@@ -233,7 +234,7 @@ failures! {
     /// How adding members can fail.
     AddMembersFailure: CALLER, BODY, WRITE;
     400: "`not_a_group`",
-    403: "`forbidden`: neither owner nor admin",
+    403: "`forbidden`: neither owner nor admin; or `refused`: the application does not allow it",
     404: "`conversation_not_found` or `user_not_found`",
     409: "`group_full`, or `client_write_conflict`: the id was used for another write"
 }

@@ -3,6 +3,7 @@
 //! | route | what |
 //! |---|---|
 //! | `GET /health` | asks the database |
+//! | `GET /ready` | writes to it, and says whether the server stops |
 
 use messenger_core::{Durability, MessengerEngine};
 use poem::web::Data;
@@ -10,9 +11,10 @@ use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 
 use crate::api::Tag;
-use crate::api::envelope::{Answer, failures};
+use crate::api::envelope::{Answer, Failure, failures};
+use crate::api::events::Sockets;
 
-/// The route of this file. It is not under the prefix of the API.
+/// The routes of this file. They are not under the prefix of the API.
 #[derive(Debug)]
 pub(crate) struct Health;
 
@@ -38,12 +40,41 @@ impl Health {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }))
     }
+
+    /// Check whether to send requests here
+    ///
+    /// Succeeds if the database can be written to and the server does not stop: for balancers, which
+    /// leave a server alone that says 503. A success is remembered for a second.
+    #[oai(path = "/ready", method = "get", operation_id = "ready")]
+    async fn ready(
+        &self,
+        engine: Data<&MessengerEngine>,
+        sockets: Data<&Sockets>,
+    ) -> Result<Answer<ReadyReport>, ReadyFailure> {
+        if sockets.is_leaving() {
+            return Err(Failure::unavailable("the server is stopping").into());
+        }
+        engine.ready().await?;
+        Ok(Answer(ReadyReport { ok: true }))
+    }
 }
 
+failures! {
+    /// How the check for readiness can fail.
+    ReadyFailure: WRITE;
+    413: "`payload_too_large`"
+}
 failures! {
     /// How the check can fail.
     HealthFailure: ;
     413: "`payload_too_large`"
+}
+
+/// That requests are welcome.
+#[derive(Debug, Object, Serialize)]
+pub(crate) struct ReadyReport {
+    /// Always `true`.
+    ok: bool,
 }
 
 /// How the server is.

@@ -16,7 +16,9 @@ use messenger_core::messages::{
     Messages as EngineMessages, Metadata, NewMessage, Reacted, Reaction as EngineReaction,
     Reactions, Stamped,
 };
-use messenger_core::{Error as EngineError, Invalid, MessageId, MessengerEngine, Seq, UserId};
+use messenger_core::{
+    AttachmentId, Error as EngineError, Invalid, MessageId, MessengerEngine, Seq, UserId,
+};
 use poem::web::Data;
 use poem::{IntoResponse, Response};
 use poem_openapi::param::{Path, Query};
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::api::Tag;
+use crate::api::attachments::Attachment;
 use crate::api::bearer::Caller;
 use crate::api::body::ApiJson;
 use crate::api::conversations::named;
@@ -176,7 +179,11 @@ impl Messages {
         body: ApiJson<EditRequest>,
     ) -> Result<Answer<StampedMessage>, EditFailure> {
         let (conversation, message) = (named(&conversation_id)?, message(&message_id)?);
-        let content = MessageBody::parse(body.0.content, engine.limits())?;
+        // Whether it may have none depends on what is attached to it.
+        let content = match body.0.content.is_empty() {
+            true => MessageBody::none(),
+            false => MessageBody::parse(body.0.content, engine.limits())?,
+        };
         let messages = messages(&engine, once);
         let edited = messages
             .edit(&actor, conversation, message, content)
@@ -382,11 +389,12 @@ failures! {
 failures! {
     /// How sending can fail.
     SendFailure: CALLER, BODY, WRITE;
-    403: "`blocked`: one of the two people has blocked the other",
-    404: "`conversation_not_found`, `message_not_found` (what it answers) or `member_not_found` \
-          (whom it names)",
-    409: "`client_message_conflict`: the id was used in another conversation; or `user_deleted`: \
-          the account of the other person was"
+    403: "`blocked`: one of the two people has blocked the other; or `refused`: the application \
+          does not allow it",
+    404: "`conversation_not_found`, `message_not_found` (what it answers), `member_not_found` (whom \
+          it names) or `attachment_not_found` (what it is to have)",
+    409: "`client_message_conflict`: the id was used in another conversation; `attachment_used`: \
+          another message has it; or `user_deleted`: the account of the other person was"
 }
 failures! {
     /// How reading one message can fail.
@@ -401,7 +409,8 @@ failures! {
 failures! {
     /// How editing can fail.
     EditFailure: CALLER, BODY, WRITE;
-    403: "`forbidden`: somebody else has sent it; or `blocked`",
+    403: "`forbidden`: somebody else has sent it; `blocked`; or `refused`: the application does \
+          not allow it",
     404: "`conversation_not_found` or `message_not_found`",
     409: "`message_deleted`, `user_deleted`, or `client_write_conflict`: the key was used for \
           something else"
@@ -461,9 +470,10 @@ pub(crate) struct SendRequest {
     /// best.
     #[oai(validator(min_length = 8, max_length = 64))]
     client_message_id: String,
-    /// The text.
-    #[oai(validator(min_length = 1))]
+    /// The text. It may be empty if there are attachments.
     content: String,
+    /// The ids of its attachments, which the caller has uploaded for it: at most 10.
+    attachment_ids: Option<Vec<Uuid>>,
     /// The id of the message that it answers, in the same conversation.
     reply_to: Option<Uuid>,
     /// The ids of the members whom it names: at most 50.
@@ -477,12 +487,18 @@ impl SendRequest {
     fn read(self, engine: &MessengerEngine) -> Result<NewMessage, Vec<Invalid>> {
         let limits = engine.limits();
         let client_id = ClientMessageId::parse(&self.client_message_id);
-        let content = MessageBody::parse(self.content, limits);
+        let attachments = self.attachment_ids.unwrap_or_default();
+        let content = match self.content.is_empty() && !attachments.is_empty() {
+            true => Ok(MessageBody::none()),
+            false => MessageBody::parse(self.content, limits),
+        };
         let metadata = self.metadata;
         let metadata = metadata.map(|object| Metadata::parse(object.0.as_str(), limits));
         match (client_id, content, metadata.transpose()) {
             (Ok(client_id), Ok(body), Ok(metadata)) => {
                 let mut message = NewMessage::new(client_id, body);
+                let attachments = attachments.into_iter();
+                message.attachments = attachments.map(AttachmentId::from).collect();
                 message.reply_to = self.reply_to.map(MessageId::from);
                 let mentions = self.mentions.into_iter().flatten();
                 message.mentions = mentions.map(UserId::from).collect();
@@ -502,6 +518,7 @@ impl Example for SendRequest {
         Self {
             client_message_id: "01989f70-0f5e-7c1d-9a44-0d8e2c5b7f10".to_owned(),
             content: "Good morning!".to_owned(),
+            attachment_ids: None,
             reply_to: Some(Uuid::from_u128(0x01989f70_1e62_7a0b_8d11_4c9a7e5f2b38)),
             mentions: Some(vec![Uuid::from_u128(
                 0x01989f70_0a3c_7d41_9c55_2b7f10e4a6d1,
@@ -515,8 +532,7 @@ impl Example for SendRequest {
 #[derive(Object, Deserialize)]
 #[oai(example)]
 pub(crate) struct EditRequest {
-    /// The text.
-    #[oai(validator(min_length = 1))]
+    /// The text. It may be empty if there are attachments.
     content: String,
 }
 
@@ -541,7 +557,7 @@ pub(crate) struct Message {
     client_message_id: String,
     /// The place in the conversation: 1, 2, 3, … without gaps.
     seq: i64,
-    /// The text; empty once it was deleted.
+    /// The text; empty once it was deleted, and of a message that is nothing but attachments.
     content: String,
     /// When it was stored.
     created_at: Time,
@@ -555,6 +571,8 @@ pub(crate) struct Message {
     reply_to: Nullable<Uuid>,
     /// The members whom it names.
     mentions: Vec<Uuid>,
+    /// What is attached to it, in the sender's order.
+    attachments: Vec<Attachment>,
     /// How people react to it, sorted by emoji.
     reactions: Vec<Reaction>,
     /// The application's own facts about it.
@@ -609,6 +627,11 @@ impl From<EngineMessage> for Message {
             deleted_at: Nullable(message.deleted_at.map(Time)),
             reply_to: Nullable(message.reply_to.map(MessageId::as_uuid)),
             mentions: message.mentions.iter().map(|id| id.as_uuid()).collect(),
+            attachments: message
+                .attachments
+                .into_iter()
+                .map(Attachment::from)
+                .collect(),
             reactions: message.reactions.into_iter().map(Reaction::from).collect(),
             metadata: Nullable(
                 message

@@ -8,17 +8,21 @@
 //! | `/v1/conversations` | `conversations.rs` |
 //! | `/v1/conversations/groups`, `/v1/conversations/{conversation_id}/members` | `groups.rs` |
 //! | `/v1/conversations/{conversation_id}/messages` | `messages.rs` |
+//! | `/v1/messages/search` | `search.rs` |
+//! | `/v1/attachments` | `attachments.rs` |
 //! | `/v1/sync` | `sync.rs` |
 //! | `/v1/ws`, `/v1/events` | `events/` |
-//! | `/health` | `health.rs` |
+//! | `/health`, `/ready` | `health.rs` |
 //! | `/docs`, `/openapi.json` | here |
+//! | `/` and the files of the web client | `web.rs` |
 //!
 //! Each of these files has its routes, its handlers (parse, one call of the engine, convert) and
 //! its wire types. `bearer.rs` knows who calls, `body.rs` reads bodies, `idempotency.rs` the id of a
-//! write, `wire.rs` has the small values, `envelope.rs` every answer and failure, `spec.rs` the document
-//! and `asyncapi.rs` that of the events.
+//! write, `wire.rs` has the small values, `envelope.rs` every answer and failure, `spec.rs` the document,
+//! `webhooks.rs` what is told in it to others, and `asyncapi.rs` that of the events.
 
 pub(crate) mod asyncapi;
+mod attachments;
 pub(crate) mod auth;
 mod bearer;
 pub(crate) mod body;
@@ -29,22 +33,27 @@ mod examples;
 mod groups;
 mod health;
 mod idempotency;
+mod links;
 mod messages;
 mod own;
 pub(crate) mod quota;
+mod search;
 mod spec;
 mod sync;
 mod users;
+mod web;
+mod webhooks;
 mod wire;
 
 use std::sync::OnceLock;
 
 use hyper::body::Bytes;
-use poem::http::{HeaderValue, header};
-use poem::{Response, Route, endpoint::make_sync, get};
+use poem::http::{HeaderValue, Method, header};
+use poem::{EndpointExt, Response, Route, endpoint::make_sync, get};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
 use crate::edge::Methods;
+use crate::metrics::{Operation, Sources};
 use crate::settings::Settings;
 
 /// The groups of operations in the document.
@@ -58,10 +67,14 @@ pub(crate) enum Tag {
     Conversations,
     /// Messages.
     Messages,
+    /// Files that are sent with messages.
+    Attachments,
     /// Catching up.
     Sync,
     /// Live events.
     Events,
+    /// What the server tells others.
+    Webhooks,
     /// Whether the server works.
     Health,
 }
@@ -73,6 +86,8 @@ type Prefixed = (
     conversations::Conversations,
     groups::Groups,
     messages::Messages,
+    search::Search,
+    attachments::Attachments,
     sync::Sync,
     events::Events,
 );
@@ -84,13 +99,16 @@ const PREFIXED: Prefixed = (
     conversations::Conversations,
     groups::Groups,
     messages::Messages,
+    search::Search,
+    attachments::Attachments,
     sync::Sync,
     events::Events,
 );
 
 /// Returns the document for a name and a prefix, as JSON that ends in a line break.
 pub(crate) fn document(name: &str, prefix: &str) -> String {
-    let service = OpenApiService::new((PREFIXED, health::Health), name, VERSION);
+    let service = OpenApiService::new((PREFIXED, health::Health), name, VERSION)
+        .webhooks::<&dyn webhooks::Webhooks>();
     spec::finish(&service.spec(), prefix)
 }
 
@@ -106,9 +124,10 @@ pub(crate) fn routes(settings: &Settings) -> Route {
         move || page.get_or_init(|| reference(&name, &document)).clone()
     };
     let document = Bytes::from(document);
-    Route::new()
+    let routes = Route::new()
         .nest(&settings.api_prefix, OpenApiService::new(PREFIXED, "", ""))
         .at("/health", OpenApiService::new(health::Health, "", ""))
+        .at("/ready", OpenApiService::new(health::Health, "", ""))
         .at(
             "/openapi.json",
             get(make_sync(move |_| file(envelope::JSON, document.clone()))),
@@ -125,7 +144,26 @@ pub(crate) fn routes(settings: &Settings) -> Route {
                 headers.insert(header::CONTENT_SECURITY_POLICY, policy);
                 page
             })),
-        )
+        );
+    match settings.web_client {
+        true => web::add(routes, settings),
+        false => routes,
+    }
+}
+
+/// Returns the routes of those who watch the server: its metrics, and whether it works.
+pub(crate) fn watched(sources: Sources) -> Route {
+    let (engine, sockets) = (sources.engine.clone(), sources.sockets.clone());
+    let health = || OpenApiService::new(health::Health, "", "");
+    sources
+        .route()
+        .at("/health", health().data(engine.clone()))
+        .at("/ready", health().data(engine).data(sockets))
+}
+
+/// Returns the path to which files are uploaded, whose bodies are read as they come.
+pub(crate) fn uploads(settings: &Settings) -> String {
+    format!("{}/attachments", settings.api_prefix)
 }
 
 /// Returns the methods of every path, which poem does not tell when one is not allowed.
@@ -147,7 +185,35 @@ pub(crate) fn methods(settings: &Settings) -> Vec<Methods> {
     let mut methods = of(prefix, Prefixed::meta());
     methods.extend(of("", health::Health::meta()));
     methods.extend(["/docs", "/openapi.json"].map(|path| Methods::new(path.to_owned(), "GET")));
+    if settings.web_client {
+        methods.extend(web::paths().map(|path| Methods::new(path.to_owned(), "GET")));
+    }
     methods
+}
+
+/// Returns every operation, for those who count them.
+pub(crate) fn operations(settings: &Settings) -> Vec<Operation> {
+    let documented = [
+        (settings.api_prefix.as_str(), Prefixed::meta()),
+        ("", health::Health::meta()),
+    ];
+    let mut operations = Vec::new();
+    for (prefix, apis) in documented {
+        for path in apis.into_iter().flat_map(|api| api.paths) {
+            let route = format!("{prefix}{}", path.path);
+            operations.extend(path.operations.into_iter().map(|operation| Operation {
+                id: operation.operation_id,
+                method: operation.method,
+                route: route.clone(),
+            }));
+        }
+    }
+    operations.extend(["/docs", "/openapi.json"].map(|path| Operation {
+        id: None,
+        method: Method::GET,
+        route: path.to_owned(),
+    }));
+    operations
 }
 
 /// Renders the API reference with the document in it.

@@ -175,8 +175,7 @@ impl Own {
         #[oai(name = "Idempotency-Key")]
         once: IdempotencyKey,
     ) -> Result<Answer<Written>, UnblockFailure> {
-        // What is no id is nobody, who is not blocked.
-        let user = person(&user_id).unwrap_or(Uuid::nil().into());
+        let user = person(&user_id)?;
         let users = engine.users().once(once.0);
         let position = users.unblock(&actor, user).await?;
         Ok(Answer(position.into()))
@@ -218,7 +217,7 @@ failures! {
 failures! {
     /// How lifting a block can fail.
     UnblockFailure: CALLER, INPUT, WRITE;
-    404: "`not_found`: the path is no text",
+    404: "`user_not_found`: it is no id",
     409: "`client_write_conflict`: the id was used for another write"
 }
 

@@ -225,8 +225,9 @@ on_both_databases!(
                 .await
                 .error(401, "invalid_refresh_token");
         }
-        for length in [0, 19, 513] {
-            let body = json!({"refresh_token": "x".repeat(length)});
+        // The ten are 20 bytes.
+        for (character, length) in [("x", 0), ("x", 19), ("x", 513), ("é", 10)] {
+            let body = json!({"refresh_token": character.repeat(length)});
             world
                 .http
                 .post(REFRESH, &body)

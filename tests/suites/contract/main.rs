@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
+mod attachments;
 mod auth;
 mod bounds;
 mod conversations;
@@ -14,15 +15,19 @@ mod groups;
 mod health;
 mod message_changes;
 mod messages;
+mod metrics;
 mod nodes;
 mod offline;
 mod own;
 mod pull;
 mod resume;
+mod search;
 mod sessions;
 mod sync;
 mod tokens;
 mod users;
+mod web;
+mod webhooks;
 mod websocket;
 mod websocket_events;
 mod websocket_limits;

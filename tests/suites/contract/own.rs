@@ -118,12 +118,15 @@ on_both_databases!(
 
         let answer = alice.put(&block(&alice), &json!(null)).await;
         answer.error(400, "invalid_target");
-        for nobody in [fresh_id(), "nobody".to_owned()] {
-            let path = format!("/v1/users/me/blocks/{nobody}");
-            let answer = alice.put(&path, &json!(null)).await;
+        let nobody = |id: &str| format!("/v1/users/me/blocks/{id}");
+        for id in [fresh_id(), "nobody".to_owned()] {
+            let answer = alice.put(&nobody(&id), &json!(null)).await;
             answer.error(404, "user_not_found");
-            alice.delete(&path).await.data(200);
         }
+        // Whoever is not there is not blocked; a text that is no id is refused like anywhere.
+        alice.delete(&nobody(&fresh_id())).await.data(200);
+        let answer = alice.delete(&nobody("nobody")).await;
+        answer.error(404, "user_not_found");
         alice
             .get("/v1/users/me/blocks?limit=0")
             .await

@@ -21,7 +21,7 @@ use crate::world::{Person, World, assert_contiguous, host_user, message_as, on_b
 
 /// Polls a future `times` times, each time after it has asked for it, and drops it. Returns
 /// what it completed with, if it did.
-async fn poll_then_drop<T>(
+pub(crate) async fn poll_then_drop<T>(
     mut future: Pin<Box<dyn Future<Output = T> + Send + '_>>,
     times: usize,
 ) -> Option<T> {

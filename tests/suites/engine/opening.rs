@@ -1,10 +1,70 @@
 //! Opening and closing.
 
-use messenger_core::{Durability, Error, ErrorKind, MessengerEngine};
+use messenger_core::messages::{Search, SearchText};
+use messenger_core::{ConversationId, Durability, Error, ErrorKind, MessengerEngine};
+use migration::{Migrator, MigratorTrait};
 use sqlx::Connection as _;
 use tests::DatabaseKind;
+use uuid::Uuid;
 
-use crate::world::{assert_contiguous, message, on_both_databases, secret};
+use crate::world::{Person, Place, assert_contiguous, message, on_both_databases, secret};
+
+/// A database of the first so many migrations, in which Alice (1) and Bob (2) have said "hello" in
+/// their conversation (3).
+async fn older(kind: DatabaseKind, migrations: usize) -> Place {
+    let place = Place::new(kind).await;
+    let url = match kind {
+        DatabaseKind::Sqlite => format!("{}?mode=rwc", place.url()),
+        DatabaseKind::Postgres => place.url(),
+    };
+    let db = migration::Database::connect(url).await.unwrap();
+    let migrations = u32::try_from(migrations).unwrap();
+    Migrator::up(&db, Some(migrations)).await.unwrap();
+    db.close().await.unwrap();
+    let id = |n: u128| match kind {
+        DatabaseKind::Sqlite => format!("x'{n:032x}'"),
+        DatabaseKind::Postgres => format!("'{}'", Uuid::from_u128(n)),
+    };
+    let pair = format!("{:032x}{:032x}", 1, 2);
+    let pair = match kind {
+        DatabaseKind::Sqlite => format!("x'{pair}'"),
+        DatabaseKind::Postgres => format!("decode('{pair}', 'hex')"),
+    };
+    let (alice, bob, both, said) = (id(1), id(2), id(3), id(4));
+    for rows in [
+        "sync_heads (shard, pos, fence_start, incarnation, horizon_pos) VALUES (1, 4, 1, '', 0)"
+            .to_owned(),
+        format!(
+            "users (id, username, username_key, display_name, display_name_key, created_at, \
+             changed_pos) VALUES ({alice}, 'alice', 'alice', 'alice', 'alice', 1, 1), \
+             ({bob}, 'bob', 'bob', 'bob', 'bob', 2, 2)"
+        ),
+        format!(
+            "conversations (id, shard, kind, state, created_by, direct_key, history_policy, \
+             last_seq, min_seq, member_count, members_pos, changed_pos, last_pos, \
+             last_message_at, last_message_preview, created_at, updated_at) VALUES ({both}, 1, 1, \
+             1, {alice}, {pair}, 1, 1, 1, 2, 3, 4, 4, 4, 'hello', 3, 4)"
+        ),
+        format!(
+            "members (conversation_id, user_id, role, state, joined_pos, changed_pos, \
+             visible_from_seq, last_read_seq, read_pos, self_pos) VALUES \
+             ({both}, {alice}, 1, 1, 3, 3, 1, 1, 4, 4), ({both}, {bob}, 1, 1, 3, 3, 1, 0, 0, 3)"
+        ),
+        format!(
+            "messages (id, conversation_id, seq, sender_id, client_message_id, kind, content, \
+             created_at, created_pos, changed_pos) VALUES ({said}, {both}, 1, {alice}, 'first', 1, \
+             'hello', 4, 4, 4)"
+        ),
+        format!(
+            "events (shard, pos, kind, conversation_id, user_id, seq, created_at) VALUES \
+             (1, 1, 1, NULL, {alice}, NULL, 1), (1, 2, 1, NULL, {bob}, NULL, 2), \
+             (1, 3, 2, {both}, NULL, NULL, 3), (1, 4, 3, {both}, NULL, 1, 4)"
+        ),
+    ] {
+        place.execute(&format!("INSERT INTO {rows}")).await;
+    }
+    place
+}
 
 on_both_databases!(
     async fn everything_is_there_after_a_restart(world: World) {
@@ -18,6 +78,40 @@ on_both_databases!(
         assert_eq!(bob.history(conversation.id).await, [sent]);
         let next = bob.send(conversation.id, "still here").await;
         assert_eq!(next.seq.get(), 2);
+    }
+
+    async fn what_an_older_version_has_stored_is_there_after_an_update(world: World) {
+        for migrations in 1..Migrator::migrations().len() {
+            let place = older(world.place.kind(), migrations).await;
+
+            let engine = place.open().await;
+
+            let of = async |n: u128| {
+                let actor = engine.trust(Uuid::from_u128(n).into());
+                Person {
+                    user: engine.users().me(&actor).await.unwrap(),
+                    actor,
+                    engine: engine.clone(),
+                }
+            };
+            let (alice, bob) = (of(1).await, of(2).await);
+            let conversation = ConversationId::from(Uuid::from_u128(3));
+            assert_eq!(bob.open_direct(&alice).await.id, conversation);
+            bob.send(conversation, "hello again").await;
+            let said: Vec<String> = alice
+                .history(conversation)
+                .await
+                .into_iter()
+                .map(|message| message.content)
+                .collect();
+            assert_eq!(said, ["hello", "hello again"]);
+            let start = engine.sync().bootstrap(&bob.actor).await.unwrap();
+            assert_eq!(start.recent_messages.len(), 2);
+            let search = Search::new(SearchText::parse("hello", engine.limits()).unwrap());
+            let found = engine.messages().search(&bob.actor, search).await.unwrap();
+            assert_eq!(found.messages.len(), 2, "{migrations}");
+            engine.close().await;
+        }
     }
 
     async fn a_closed_engine_refuses_every_call(world: World) {

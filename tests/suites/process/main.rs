@@ -3,11 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that finds nothing has failed")]
 
+mod attachments;
 mod attacks;
 mod backups;
+mod commands;
 mod crash;
 mod logs;
 mod memory;
 mod secrets;
 mod settings;
 mod shutdown;
+mod traces;

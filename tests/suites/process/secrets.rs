@@ -120,8 +120,10 @@ async fn the_files_of_the_database_are_for_their_owner_alone() {
     let files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
 
     assert!(files.contains(&world.home.file("app.db")), "{files:?}");
+    assert!(files.contains(&world.home.file("attachments")), "{files:?}");
     for file in files {
-        assert_eq!(mode(&file), 0o600, "{}", file.display());
+        let expected = if file.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&file), expected, "{}", file.display());
     }
 }
 
@@ -138,4 +140,34 @@ async fn beside_postgres_the_secret_is_kept_in_the_working_folder() {
 
     let kept = world.http.with_token(&alice.access_token);
     assert_eq!(kept.get("/v1/users/me").await.data(200), &alice.user);
+}
+
+#[tokio::test]
+async fn a_webhook_without_a_good_secret_or_in_the_clear_stops_the_start_with_one_line() {
+    let good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let url = "https://push.example.com/hooks";
+    for (variable, url, secret) in [
+        ("WEBHOOK_SECRET", url, ""),
+        ("WEBHOOK_SECRET", url, "hunter2hunter2hunter2hunter2hunter2"),
+        ("WEBHOOK_SECRET", url, "whsec_aHVudGVyMmh1bnRlcjI="),
+        ("WEBHOOK_SECRET", url, &format!("{good} {good} {good}")),
+        ("WEBHOOK_URL", "http://push.example.com/hooks", good),
+        ("WEBHOOK_URL", "push.example.com", good),
+        ("WEBHOOK_URL", "", good),
+    ] {
+        let mut home = home().await;
+        home.set("WEBHOOK_URL", url).set("WEBHOOK_SECRET", secret);
+
+        let finished = home.run(&[]).await;
+
+        let line = finished.stderr.trim_end();
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        assert_eq!(line.lines().count(), 1, "{finished:?}");
+        assert!(line.contains(variable), "{finished:?}");
+        assert!(!line.contains("hunter2") && !line.contains(good), "{line}");
+    }
+    let mut home = home().await;
+    home.set("WEBHOOK_EVENTS", "message.created,everything");
+    let finished = home.run(&[]).await;
+    assert!(finished.stderr.contains("WEBHOOK_EVENTS"), "{finished:?}");
 }

@@ -3,10 +3,11 @@
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tests::{DatabaseKind, Finished, Home, Http, PASSWORD, World};
 
 /// Every variable of the contract.
-const VARIABLES: [&str; 26] = [
+const VARIABLES: [&str; 32] = [
     "DEBUG",
     "APP_NAME",
     "API_V1_PREFIX",
@@ -31,12 +32,18 @@ const VARIABLES: [&str; 26] = [
     "REALTIME_DISPATCHER_POLL_MS",
     "REALTIME_DISPATCHER_BATCH_SIZE",
     "PRESENCE_INTERVAL_MS",
+    "METRICS_LISTEN",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "STOP_DELAY_SECONDS",
+    "WEBHOOK_URL",
+    "WEBHOOK_SECRET",
+    "WEBHOOK_EVENTS",
     "HOST",
     "PORT",
 ];
 
 /// The variables that are whole numbers.
-const COUNTS: [&str; 12] = [
+const COUNTS: [&str; 13] = [
     "REFRESH_TOKEN_GRACE_SECONDS",
     "MESSAGE_MAX_LENGTH",
     "AUTH_RATE_LIMIT_MAX_REQUESTS",
@@ -48,6 +55,7 @@ const COUNTS: [&str; 12] = [
     "REALTIME_DISPATCHER_POLL_MS",
     "REALTIME_DISPATCHER_BATCH_SIZE",
     "PRESENCE_INTERVAL_MS",
+    "STOP_DELAY_SECONDS",
     "PORT",
 ];
 
@@ -130,6 +138,7 @@ async fn the_help_tells_the_defaults_of_the_contract() {
         ("REALTIME_DISPATCHER_POLL_MS", "200"),
         ("REALTIME_DISPATCHER_BATCH_SIZE", "100"),
         ("PRESENCE_INTERVAL_MS", "5000"),
+        ("STOP_DELAY_SECONDS", "0"),
     ];
     for (variable, default) in defaults {
         // Each variable is followed by its default before the next variable comes.
@@ -193,8 +202,7 @@ async fn the_openapi_document_is_printed_without_a_server() {
 async fn an_unknown_argument_is_refused() {
     let finished = home().await.run(&["--dance"]).await;
 
-    assert_eq!(finished.code, Some(2), "{finished:?}");
-    assert!(finished.stderr.contains("--dance"), "{finished:?}");
+    assert_one_line(&finished, 2, "--dance");
 }
 
 #[tokio::test]
@@ -224,6 +232,10 @@ async fn a_value_that_cannot_be_read_stops_the_start_with_one_line() {
         ("JWT_ALGORITHM", "RS256"),
         ("CORS_ORIGINS", "chat.example"),
         ("API_V1_PREFIX", "no slash"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example"),
+        ("METRICS_LISTEN", "9464"),
+        ("METRICS_LISTEN", "localhost:9464"),
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "mysql://127.0.0.1/x"),
     ];
@@ -249,38 +261,161 @@ async fn a_line_about_the_database_tells_no_password() {
     assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
 }
 
-#[tokio::test]
-async fn a_database_that_cannot_be_opened_stops_the_start() {
-    for url in [
-        "sqlite:///./no/such/folder/app.db",
-        "postgres://u:hunter2@127.0.0.1:1/x",
-    ] {
-        let mut home = home().await;
-        home.set("DATABASE_URL", url);
-
-        let finished = home.run(&[]).await;
-
-        assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
-        assert!(!finished.stderr.contains("panicked"), "{finished:?}");
-        assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
-        assert!(!finished.stderr.is_empty(), "it says why");
-    }
+/// Insists that nothing was made but these files.
+#[track_caller]
+fn assert_files(home: &Home, names: &[&str]) {
+    let files = std::fs::read_dir(home.folder()).unwrap();
+    let mut files: Vec<_> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, names);
 }
 
 #[tokio::test]
 async fn a_busy_port_stops_the_start_with_one_line() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port().to_string();
-    let mut home = home().await;
-    home.set("PORT", &port);
+    let address = listener.local_addr().unwrap();
+    for (variable, value) in [
+        ("PORT", address.port().to_string()),
+        ("METRICS_LISTEN", address.to_string()),
+    ] {
+        let mut home = home().await;
+        home.set(variable, &value);
+
+        let finished = home.run(&[]).await;
+
+        assert_one_line(&finished, 1, variable);
+        assert!(finished.stderr.contains(&value), "{finished:?}");
+        assert_files(&home, &[]);
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_another_machine_stops_the_start_with_one_line() {
+    for (variable, value) in [
+        ("HOST", "192.0.2.1"),
+        ("HOST", "no such host"),
+        ("METRICS_LISTEN", "192.0.2.1:9464"),
+    ] {
+        let mut home = home().await;
+        home.set(variable, value);
+
+        let finished = home.run(&[]).await;
+
+        assert_one_line(&finished, 1, variable);
+        assert!(finished.stderr.contains(value), "{finished:?}");
+        assert_files(&home, &[]);
+    }
+}
+
+#[tokio::test]
+async fn a_place_where_no_database_can_be_stops_the_start_with_one_line() {
+    for (url, about) in [
+        ("sqlite:////proc/app.db", "check the folder"),
+        ("sqlite:///./no/such/folder/app.db", "check the folder"),
+        ("sqlite:///./folder", "must be an SQLite file"),
+        ("sqlite:///./text", "must be an SQLite file"),
+    ] {
+        let mut home = home().await;
+        std::fs::create_dir(home.file("folder")).unwrap();
+        std::fs::write(home.file("text"), "Dear diary, ".repeat(100)).unwrap();
+        home.set("DATABASE_URL", url);
+
+        for command in [&[][..], &["migrate"]] {
+            assert_one_line(&home.run(command).await, 1, about);
+        }
+        let looked = home.run(&["stats"]).await;
+        assert_one_line(&looked, 1, "must be an SQLite file");
+        assert_files(&home, &["folder", "text"]);
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_stops_the_start_with_one_line() {
+    for kind in [DatabaseKind::Sqlite, DatabaseKind::Postgres] {
+        let home = Home::new(kind).await;
+        home.run(&["migrate"]).await;
+        let newer = "INSERT INTO seaql_migrations VALUES ('m29990101_000001_future', 0)";
+        home.database().execute(home.folder(), newer).await;
+
+        for command in [&[][..], &["migrate"], &["stats"], &["user", "list"]] {
+            let finished = home.run(command).await;
+            assert_one_line(&finished, 1, "m29990101_000001_future");
+            assert!(finished.stderr.contains("run a newer version"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_server_that_lets_nobody_in_stops_the_start_with_one_line() {
+    let there = Home::new(DatabaseKind::Postgres).await;
+    let url = there.database().url();
+    let (server, _) = url.rsplit_once('/').unwrap();
+    let (_, address) = url.rsplit_once('@').unwrap();
+    for (url, about) in [
+        (
+            &*format!("postgres://no_such_role:hunter2@{address}"),
+            "no_such_role",
+        ),
+        ("postgres://u:hunter2@127.0.0.1:1/x", "refused"),
+        (&format!("{server}/no_such_database"), "no_such_database"),
+        (
+            "postgres://u:hunter2@no-such-host.invalid/x",
+            "no-such-host.invalid",
+        ),
+    ] {
+        let mut home = home().await;
+        home.set("DATABASE_URL", url);
+
+        for command in [&[][..], &["migrate"], &["stats"]] {
+            let finished = home.run(command).await;
+            assert_one_line(&finished, 1, about);
+            assert!(finished.stderr.contains("DATABASE_URL"), "{finished:?}");
+            assert!(!finished.stderr.contains("hunter2"), "{finished:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_somebody_keeps_locked_stops_the_start_with_one_line() {
+    let home = home().await;
+    home.run(&["migrate"]).await;
+    let path = home.file("app.db").display().to_string();
+    let mut holder = SqliteConnection::connect(&format!("sqlite://{path}"))
+        .await
+        .unwrap();
+    holder.execute("BEGIN IMMEDIATE").await.unwrap();
 
     let finished = home.run(&[]).await;
 
-    assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
-    let said = format!("{}{}", finished.stdout, finished.stderr);
-    let about = said.lines().filter(|line| line.contains(&port)).count();
-    assert_eq!(about, 1, "{finished:?}");
-    assert!(!said.contains("panicked"), "{finished:?}");
+    assert_one_line(&finished, 1, "another program");
+}
+
+#[tokio::test]
+async fn a_file_of_settings_that_can_not_be_read_stops_the_start_with_one_line() {
+    for text in ["=", "A B=C", "NAME='open"] {
+        let home = home().await;
+        std::fs::write(home.file(".env"), format!("# settings\n{text}\n")).unwrap();
+
+        assert_one_line(&home.run(&[]).await, 2, ".env");
+        assert_files(&home, &[".env"]);
+    }
+    let home = home().await;
+    std::fs::create_dir(home.file(".env")).unwrap();
+    assert_one_line(&home.run(&[]).await, 2, ".env");
+}
+
+#[tokio::test]
+async fn a_secret_that_can_not_be_used_stops_the_start_with_one_line() {
+    let mut short = home().await;
+    short.set("SECRET_KEY", "too short");
+    assert_one_line(&short.run(&[]).await, 2, "SECRET_KEY");
+
+    let mut folder = home().await;
+    folder.unset("SECRET_KEY");
+    std::fs::create_dir(folder.file("app.db.secret")).unwrap();
+    assert_one_line(&folder.run(&[]).await, 1, "app.db.secret");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{EventStream, PATIENCE, on_both_databases, soon};
+use tests::{EventStream, Http, PATIENCE, on_both_databases, soon};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -77,6 +77,33 @@ on_both_databases!(
             "ended after {:?}",
             start.elapsed()
         );
+    }
+
+    #[with(STOP_DELAY_SECONDS = "2", METRICS_LISTEN = "127.0.0.1:0")]
+    async fn a_server_that_is_about_to_stop_says_so_before_it_refuses_connections(world: World) {
+        world.http.get("/ready").await.data(200);
+
+        world.server.signal("TERM");
+
+        let unready = async {
+            loop {
+                // Each on a connection of its own, as a balancer's.
+                let answer = Http::new(world.address()).get("/ready").await;
+                if answer.status != 200 {
+                    break answer;
+                }
+            }
+        };
+        let unready = soon("it is not ready", unready).await;
+        unready.error(503, "service_unavailable");
+        let newcomer = Http::new(world.address());
+        newcomer.get("/health").await.data(200);
+        let watcher = Http::new(world.server.metrics_address());
+        watcher
+            .get("/ready")
+            .await
+            .error(503, "service_unavailable");
+        assert_eq!(world.server.end().await.code(), Some(0));
     }
 
     async fn sigint_stops_the_server_as_well(world: World) {

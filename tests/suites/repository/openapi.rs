@@ -8,6 +8,8 @@ fn the_checked_in_document_is_what_the_server_generates() {
     assert_checked_in("openapi.json", &messenger_server::spec());
     let events = messenger_server::asyncapi();
     assert_checked_in("messenger-server/asyncapi.json", &events);
+    let settings = messenger_server::settings_reference();
+    assert_checked_in("messenger-server/SETTINGS.md", &settings);
 }
 
 fn assert_checked_in(name: &str, generated: &str) {

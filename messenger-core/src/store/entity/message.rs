@@ -30,6 +30,8 @@ pub struct Model {
     pub changed_pos: i64,
     pub metadata: Option<String>,
     pub mentions: Option<Vec<u8>>,
+    /// What is attached to it, as JSON.
+    pub attachments: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

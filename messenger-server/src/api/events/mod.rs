@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::frame::TypingState;
+pub(crate) use self::live::{ReactionMove, ReadUpdated, UserUpdated};
 
 use crate::api::Tag;
 use crate::api::bearer::SocketCaller;
@@ -258,6 +259,13 @@ impl Forms {
 #[derive(Clone, Debug)]
 pub(crate) struct Sockets(Arc<Shared>);
 
+/// How many connections are told events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    pub(crate) sockets: usize,
+    pub(crate) streams: usize,
+}
+
 /// What the sockets share.
 #[derive(Debug)]
 struct Shared {
@@ -265,7 +273,9 @@ struct Shared {
     origins: Origins,
     /// One for each socket that may still be opened.
     places: Arc<Semaphore>,
+    places_max: usize,
     open: TaskTracker,
+    leaving: CancellationToken,
     closing: CancellationToken,
 }
 
@@ -297,9 +307,31 @@ impl Sockets {
             },
             origins: settings.origins(),
             places: Arc::new(Semaphore::new(size(settings.ws_max_connections))),
+            places_max: size(settings.ws_max_connections),
             open: TaskTracker::new(),
+            leaving: CancellationToken::new(),
             closing: CancellationToken::new(),
         }))
+    }
+
+    /// How many there are now.
+    pub(crate) fn open(&self) -> Open {
+        let taken = self.0.places_max - self.0.places.available_permits();
+        let sockets = self.0.open.len();
+        Open {
+            sockets,
+            streams: taken.saturating_sub(sockets),
+        }
+    }
+
+    /// Notes that the server is about to stop: from here on it is not ready.
+    pub(crate) fn leave(&self) {
+        self.0.leaving.cancel();
+    }
+
+    /// Whether the server is about to stop.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.0.leaving.is_cancelled()
     }
 
     /// Resolves when the server stops.
