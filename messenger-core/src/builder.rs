@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio_util::sync::DropGuard;
 
 use crate::accounts;
 #[cfg(feature = "attachments")]
@@ -314,7 +315,9 @@ impl EngineBuilder {
         let remembered = self.limits.revocations_remembered_max;
         let revocations = Arc::new(Revocations::new(access_ttl, remembered));
         let since = revocations.horizon(clock::now());
-        let tasks = Tasks::default();
+        let (tasks, telling) = (Tasks::default(), Tasks::default());
+        // What was started goes with an opening that fails or is given up.
+        let given_up = [&tasks, &telling].map(|tasks| tasks.closing().clone().drop_guard());
         let counters = Arc::new(Counters::default());
         let hub = Hub::start(
             store.clone(),
@@ -370,7 +373,6 @@ impl EngineBuilder {
             counters.clone(),
             &tasks,
         );
-        let telling = Tasks::default();
         let mut told = Vec::with_capacity(self.hooks.on_change.len());
         for hook in self.hooks.on_change.drain(..) {
             let with = hooks::With {
@@ -383,6 +385,7 @@ impl EngineBuilder {
             };
             told.push(hooks::start(hook, with).await?);
         }
+        let _running = given_up.map(DropGuard::disarm);
         Ok(MessengerEngine::of(Inner {
             store,
             writer,

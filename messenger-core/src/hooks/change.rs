@@ -398,7 +398,7 @@ pub struct NotTaken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     Again,
-    /// Not before this time has passed.
+    /// Not before this time has passed, like everything else.
     AgainAfter(Duration),
     /// Nothing is told any more, until an engine is opened again.
     Stop,
@@ -413,8 +413,8 @@ impl NotTaken {
         }
     }
 
-    /// It is tried again, but not before some time has passed. Bounded by
-    /// [`ChangeSettings::retry_max`].
+    /// It is tried again, but not before some time has passed; until then nothing else is told either,
+    /// but for what is under way. Bounded by [`ChangeSettings::retry_max`].
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         Self {

@@ -1,33 +1,30 @@
-//! The task that tells a host of changes: in order within each conversation, different ones side by
-//! side, and each until it is taken.
+//! The task that follows the change log for a host: different lanes side by side, and each change until
+//! it is taken.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error as StdError;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::OnFailure;
-use super::change::{Change, ChangeKind, ChangeResult, ChangeSettings, NotTaken, Then, Topic};
-use super::lanes::{Backoff, Lanes};
+use super::change::{Change, Then, Topic};
+use super::lanes::{Absence, Backoff, Lanes};
+use super::on_change::{HookCounters, OnChange};
 use super::operations::{Begin, Hold, Save, is_held};
-use super::queries::{self, Found, Stretch, Told};
+use super::queries::{self, Stretch, Told};
+use super::tell::{Core, Done, End, Failure, Part, Seen, before};
 use crate::clock::{self, Timestamp};
 use crate::error::{Error, Result};
-use crate::events::{Event, Hub};
-use crate::ids::{ConversationId, Position};
+use crate::events::Hub;
 use crate::limits::Limits;
 use crate::store::Store;
-use crate::store::entity::{hook, hook_lane};
+use crate::store::entity::hook_lane;
 use crate::tasks::Tasks;
 use crate::write::Writer;
 
@@ -39,75 +36,6 @@ const LOOK_MIN: Duration = Duration::from_millis(20);
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// How long to wait after the database has failed.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The longest name, in characters.
-const NAME_CHARS_MAX: usize = 64;
-
-type Answer = Pin<Box<dyn Future<Output = ChangeResult> + Send>>;
-
-/// What a host wants to be told of, under a name.
-#[derive(Clone)]
-pub(crate) struct OnChange {
-    pub(crate) name: String,
-    settings: ChangeSettings,
-    take: Arc<dyn Fn(Change) -> Answer + Send + Sync>,
-}
-
-impl OnChange {
-    pub(crate) fn new<F, D>(name: String, settings: ChangeSettings, take: F) -> Self
-    where
-        F: Fn(Change) -> D + Send + Sync + 'static,
-        D: Future<Output = ChangeResult> + Send + 'static,
-    {
-        Self {
-            name,
-            settings,
-            take: Arc::new(move |change| Box::pin(take(change))),
-        }
-    }
-}
-
-impl std::fmt::Debug for OnChange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OnChange")
-            .field("name", &self.name)
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Insists that names can be told apart.
-pub(crate) fn check_names(hooks: &[OnChange]) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for hook in hooks {
-        let name = hook.name.as_str();
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let fits = (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(is_name);
-        if !fits {
-            let rule = "must be 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-'";
-            return Err(Error::Setup(format!("the name of a hook {rule}"), None));
-        }
-        if !seen.insert(name) {
-            let what = format!("two hooks are called {name}: give each a name of its own");
-            return Err(Error::Setup(what, None));
-        }
-    }
-    Ok(())
-}
-
-/// What is counted of one hook.
-#[derive(Debug, Default)]
-pub(crate) struct HookCounters {
-    pub(crate) name: String,
-    pub(crate) told: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) left_out: AtomicU64,
-    pub(crate) missed: AtomicU64,
-    pub(crate) waiting: AtomicUsize,
-    pub(crate) position: AtomicI64,
-    /// Since when something waits, in microseconds since 1970; 0 if nothing does.
-    pub(crate) waiting_since: AtomicI64,
-    pub(crate) is_stopped: AtomicBool,
-}
 
 /// What the task runs with.
 pub(crate) struct With<'a> {
@@ -135,13 +63,13 @@ pub(crate) async fn start(hook: OnChange, with: With<'_>) -> Result<Arc<HookCoun
     let small_max = i64::from(with.limits.small_conversation_members_max);
     let core = Core {
         told: Told {
-            name: hook.name.clone(),
             lines: hook.settings.lines(),
             deployment: with.store.deployment,
             small_max,
         },
         places: Semaphore::new(with.limits.hook_lanes_at_once_max.max(1)),
         is_away: AtomicBool::new(false),
+        held_until: AtomicI64::new(0),
         hook,
         me: Uuid::now_v7(),
         store: Arc::clone(with.store),
@@ -155,241 +83,17 @@ pub(crate) async fn start(hook: OnChange, with: With<'_>) -> Result<Arc<HookCoun
     core.rests(place.pos, &lanes);
     let follower = Follower {
         core: Arc::new(core),
+        absence: Absence::default(),
         head: with.hub.head(),
     };
     with.telling.start(follower.run());
     Ok(counters)
 }
 
-/// What all that tells one hook has in common.
-struct Core {
-    hook: OnChange,
-    told: Told,
-    /// This engine, among all that could tell it.
-    me: Uuid,
-    store: Arc<Store>,
-    writer: Writer,
-    tasks: Tasks,
-    limits: Limits,
-    closing: CancellationToken,
-    counters: Arc<HookCounters>,
-    /// For lanes that are told side by side.
-    places: Semaphore,
-    /// The host is taken to be away: who has not begun does not.
-    is_away: AtomicBool,
-}
-
-/// How far one lane was told at a time.
-struct Done {
-    lane: Uuid,
-    /// It did not wait before.
-    is_new: bool,
-    told: u64,
-    /// Its changes up to here were told.
-    pos: i64,
-    end: End,
-}
-
-enum End {
-    /// All was told that was to be.
-    All,
-    /// Others are to have their turn.
-    Turn,
-    Failed(Failure),
-    /// It could not be read.
-    Unread(Error),
-}
-
-struct Failure {
-    change: Uuid,
-    topic: Topic,
-    position: i64,
-    at: Timestamp,
-    why: NotTaken,
-}
-
-impl Core {
-    /// Where the hook is, and the lanes of it that wait.
-    async fn place(&self) -> Result<(hook::Model, Vec<hook_lane::Model>)> {
-        let name = self.hook.name.clone();
-        let read = move |db| async move {
-            let place = queries::place(&db, &name).await?;
-            let lost = || Error::Internal(format!("the hook {name} is not known any more"));
-            Ok((place.ok_or_else(lost)?, queries::lanes(&db, &name).await?))
-        };
-        self.store.snapshot(&self.tasks, read).await
-    }
-
-    async fn read(&self, lane: Option<Uuid>, stretch: Stretch) -> Result<Found> {
-        let told = self.told.clone();
-        let read = move |db| async move { queries::changes(&db, &told, lane, stretch).await };
-        self.store.snapshot(&self.tasks, read).await
-    }
-
-    /// Tells the host one change.
-    async fn tell(&self, change: Change) -> Result<(), Failure> {
-        let (id, topic, at) = (change.id, change.topic(), change.at);
-        let position = change.position.get();
-        let take = Arc::clone(&self.hook.take);
-        // In a task of its own, so that its panic ends nothing else; it ends with whoever waits.
-        let asked = AbortOnDropHandle::new(tokio::spawn(async move { take(change).await }));
-        let why = match timeout(self.hook.settings.wait_max, asked).await {
-            Ok(Ok(Ok(()))) => {
-                self.counters.told.fetch_add(1, Ordering::Relaxed);
-                if topic == Topic::ChangesMissed {
-                    self.counters.missed.fetch_add(1, Ordering::Relaxed);
-                }
-                return Ok(());
-            }
-            Ok(Ok(Err(why))) => why,
-            Ok(Err(panicked)) => panicked.into(),
-            Err(late) => late.into(),
-        };
-        self.counters.failed.fetch_add(1, Ordering::Relaxed);
-        Err(Failure {
-            change: id,
-            topic,
-            position,
-            at,
-            why,
-        })
-    }
-
-    /// Tells the changes of a lane that does not wait.
-    async fn tell_new(self: Arc<Self>, lane: Uuid, changes: Vec<Change>) -> Done {
-        let before = changes.first().map_or(0, before);
-        let mut done = Done {
-            lane,
-            is_new: true,
-            told: 0,
-            pos: before,
-            end: End::All,
-        };
-        let Ok(_place) = self.places.acquire().await else {
-            return done;
-        };
-        let began = Instant::now();
-        for change in changes {
-            let is_over = done.told > 0 && began.elapsed() >= self.limits.hook_turn_max;
-            let is_away = done.told == 0 && self.is_away.load(Ordering::Relaxed);
-            if is_over || is_away || self.closing.is_cancelled() {
-                done.end = End::Turn;
-                return done;
-            }
-            let position = change.position.get();
-            if let Err(failure) = self.tell(change).await {
-                done.end = End::Failed(failure);
-                return done;
-            }
-            done.told += 1;
-            done.pos = position;
-        }
-        done
-    }
-
-    /// Tells what was passed over of a lane that waits, up to a position.
-    async fn tell_waiting(self: Arc<Self>, lane: Uuid, after: i64, upto: i64, tries: u32) -> Done {
-        let mut done = Done {
-            lane,
-            is_new: false,
-            told: 0,
-            pos: after,
-            end: End::All,
-        };
-        let Ok(_place) = self.places.acquire().await else {
-            return done;
-        };
-        let began = Instant::now();
-        // What has failed before is the first one, and is found without a look at the others.
-        let mut limit = if tries > 0 {
-            1
-        } else {
-            self.limits.hook_lines_max
-        };
-        loop {
-            let stretch = Stretch {
-                after: done.pos,
-                upto: Some(upto),
-                limit,
-            };
-            let found = match self.read(Some(lane), stretch).await {
-                Ok(found) => found,
-                Err(error) => {
-                    done.end = End::Unread(error);
-                    return done;
-                }
-            };
-            let is_all = found.changes.len() < limit;
-            let mut changes: Vec<Change> = found.changes.into_iter().map(|it| it.1).collect();
-            let is_cut = done.pos < found.cut;
-            if is_cut {
-                changes = vec![self.missed(Some(lane), done.pos, found.cut)];
-            }
-            for change in changes {
-                let is_over = done.told > 0 && began.elapsed() >= self.limits.hook_turn_max;
-                if is_over || self.closing.is_cancelled() {
-                    done.end = End::Turn;
-                    return done;
-                }
-                let position = change.position.get();
-                if let Err(failure) = self.tell(change).await {
-                    done.end = End::Failed(failure);
-                    return done;
-                }
-                done.told += 1;
-                done.pos = position;
-            }
-            if is_all && !is_cut {
-                done.pos = upto;
-                return done;
-            }
-            limit = self.limits.hook_lines_max;
-        }
-    }
-
-    /// What is told in place of what can not be told any more.
-    fn missed(&self, lane: Option<Uuid>, after: i64, upto: i64) -> Change {
-        let name = self.hook.name.as_str();
-        tracing::error!(
-            hook = name,
-            after,
-            upto,
-            "the change log was cut before a hook was told of it; the hook is told so"
-        );
-        let (after, upto) = (Position::stored(after), Position::stored(upto));
-        // The event at that position has an id of its own.
-        let id = Event::id_at(self.store.deployment, upto).as_u128() ^ 2;
-        let conversation = lane.filter(|lane| !lane.is_nil());
-        let lane = conversation.map_or(0, |lane| lane.as_u128());
-        Change {
-            id: Uuid::from_u128(id ^ lane),
-            position: upto,
-            at: clock::now(),
-            kind: ChangeKind::Missed {
-                conversation: conversation.map(ConversationId::from),
-                after,
-                upto,
-            },
-        }
-    }
-
-    fn backoff(&self) -> Backoff {
-        Backoff {
-            min: self.hook.settings.retry_min,
-            max: self.hook.settings.retry_max,
-        }
-    }
-
-    fn wait(&self, failures: u32) -> Duration {
-        // What a v7 id has at its end is random.
-        let [.., a, b, c, d] = *Uuid::now_v7().as_bytes();
-        let chance = u32::from_be_bytes([a, b, c, d]);
-        self.backoff().after(failures, chance)
-    }
-}
-
 struct Follower {
     core: Arc<Core>,
+    /// What one session of telling leaves to the next.
+    absence: Absence,
     /// The last position that the engine knows of.
     head: watch::Receiver<i64>,
 }
@@ -433,11 +137,11 @@ struct Window {
 }
 
 impl State {
-    fn new(pos: i64, lanes: Vec<hook_lane::Model>, held_until: Instant) -> Self {
+    fn new(pos: i64, lanes: Lanes, held_until: Instant) -> Self {
         Self {
             pos,
             saved: pos,
-            lanes: Lanes::load(lanes, pos),
+            lanes,
             window: None,
             running: JoinSet::new(),
             is_dirty: false,
@@ -494,11 +198,7 @@ impl Follower {
                     Ok(Rest::Idle | Rest::Elsewhere) | Err(Error::Closed) => {}
                     Ok(Rest::Stopped) => return,
                     Err(error) => {
-                        tracing::warn!(
-                            hook = core.hook.name,
-                            error = &error as &dyn StdError,
-                            "a hook can not be told; it is tried again"
-                        );
+                        core.failed(&error);
                         let again = tokio::time::sleep(AGAIN);
                         core.closing.run_until_cancelled(again).await;
                     }
@@ -521,7 +221,6 @@ impl Follower {
         loop {
             self.head.borrow_and_update();
             let (place, lanes) = core.place().await?;
-            core.rests(place.pos, &lanes);
             let now = clock::now();
             let is_held = is_held(&place, core.me, now);
             let mut wait = core.limits.hook_lease;
@@ -535,21 +234,29 @@ impl Follower {
                 };
                 let told = core.told.clone();
                 let peek = move |db| async move { queries::peek(&db, &told, from).await };
-                let (is_any, upto) = core.store.snapshot(&core.tasks, peek).await?;
+                let peek = core.store.snapshot(&core.tasks, peek).await?;
                 // A copy that was put back ends before what was looked at.
-                *looked = (place.pos, if upto < from { place.pos } else { upto });
-                let lanes = lanes.iter().filter(|lane| lane.pos < place.pos);
-                let next_at = lanes.map(|lane| lane.next_at).min();
+                let upto = if peek.upto < from {
+                    place.pos
+                } else {
+                    peek.upto
+                };
+                *looked = (place.pos, upto);
+                let behind = lanes.iter().filter(|lane| lane.pos < place.pos);
+                let next_at = behind.map(|lane| lane.next_at).min();
                 let next_in = next_at.map(|at| Timestamp::from_micros(at).since(now));
                 let is_due = next_in.is_some_and(|wait| wait.is_zero());
                 let is_far = upto - place.pos > UNNOTED_MAX;
-                let is_lost = place.pos < place.cut_pos || place.pos > upto;
-                if is_any || is_due || is_far || is_lost {
+                let is_lost = place.pos < peek.cut || place.pos > peek.upto;
+                if peek.is_any || is_due || is_far || is_lost {
                     looked.1 = place.pos;
+                    core.rests(place.pos, &lanes);
                     return Ok(());
                 }
                 wait = next_in.map_or(wait, |next_in| wait.min(next_in));
             }
+            let nothing_upto = if is_held { place.pos } else { looked.1 };
+            core.rests(nothing_upto, &lanes);
             let looked_at = Instant::now();
             tokio::select! {
                 () = core.closing.cancelled() => return Err(Error::Closed),
@@ -580,7 +287,16 @@ impl Follower {
             return Ok(Rest::Elsewhere);
         }
         let (place, lanes) = core.place().await?;
+        let lanes = Lanes::load(lanes, place.pos, self.absence);
         let mut state = State::new(place.pos, lanes, held_until);
+        let rest = self.tell_on(&mut state).await;
+        self.absence = state.lanes.absence();
+        rest
+    }
+
+    async fn tell_on(&mut self, state: &mut State) -> Result<Rest> {
+        let core = Arc::clone(&self.core);
+        let lease = core.limits.hook_lease;
         let mut end = None;
         let mut close_at = None;
         loop {
@@ -589,10 +305,10 @@ impl Follower {
                 close_at = Some(Instant::now() + CLOSE_WAIT);
             }
             let head = *self.head.borrow_and_update();
-            if end.is_none() && !core.begin(&mut state, head).await? {
+            if end.is_none() && !core.begin(state, head).await? {
                 return Ok(core.lost());
             }
-            core.shows(&state);
+            core.shows(state);
             let now = clock::now();
             let go_on_at = state.window.as_ref().map(|window| {
                 let most = core.limits.hook_save_interval;
@@ -611,7 +327,7 @@ impl Follower {
             };
             let save_at = state.saved_at + save_in;
             if is_idle && let Some(rest) = end {
-                let saved = core.save(&mut state, None).await;
+                let saved = core.save(state, None).await;
                 return saved.map(|_| rest);
             }
             if close_at.is_some_and(|at| at <= Instant::now()) {
@@ -623,7 +339,7 @@ impl Follower {
             if needs_save && save_at <= Instant::now() {
                 let goes_on = !is_over || state.may_look(*self.head.borrow(), clock::now());
                 let lease = Some(lease).filter(|_| goes_on);
-                if !core.save(&mut state, lease).await? {
+                if !core.save(state, lease).await? {
                     return Ok(core.lost());
                 }
                 if !goes_on {
@@ -642,7 +358,7 @@ impl Follower {
                 () = core.closing.cancelled(), if close_at.is_none() => {}
                 Some(done) = state.running.join_next() => {
                     let done = done.map_err(|error| Error::Internal(error.to_string()))?;
-                    end = end.or(core.done(&mut state, done));
+                    end = end.or(core.done(state, done));
                     if matches!(end, Some(Rest::Stopped)) {
                         state.cut_short().await;
                     }
@@ -657,14 +373,10 @@ impl Follower {
 impl Core {
     /// Begins to tell what can be told now. Returns whether it is this engine that tells.
     async fn begin(self: &Arc<Self>, state: &mut State, head: i64) -> Result<bool> {
-        let now = clock::now();
-        let is_any = state.may_look(head, now) || state.lanes.is_due(state.pos, now);
-        let lease = self.limits.hook_lease;
-        let is_late = state.held_until < Instant::now() + lease / 3;
-        if is_any && is_late && !self.save(state, Some(lease)).await? {
-            return Ok(false);
-        }
         while state.may_look(head, clock::now()) {
+            if !self.renew(state).await? {
+                return Ok(false);
+            }
             let pos = state.pos;
             self.look(state).await?;
             // A copy that was put back may end before what this engine knows of.
@@ -672,15 +384,38 @@ impl Core {
                 break;
             }
         }
+        if state.lanes.is_due(state.pos, clock::now()) && !self.renew(state).await? {
+            return Ok(false);
+        }
         let most = 2 * self.limits.hook_lanes_at_once_max.max(1);
         while state.running.len() < most {
             let Some((lane, waiting)) = state.lanes.take_due(state.pos, clock::now()) else {
                 break;
             };
-            let told = Arc::clone(self).tell_waiting(lane, waiting.pos, state.pos, waiting.tries);
-            state.running.spawn(told);
+            let part = Part {
+                lane,
+                after: waiting.pos,
+                upto: state.pos,
+                has_waited: true,
+                // What has failed before is the first one, and is found without a look at the others.
+                limit: match waiting.tries {
+                    0 => self.limits.hook_lines_max,
+                    _ => 1,
+                },
+                seen: None,
+            };
+            state.running.spawn(Arc::clone(self).tell_part(part));
         }
         Ok(true)
+    }
+
+    /// Makes sure that what is told now is told by this engine only. Returns whether it is.
+    async fn renew(&self, state: &mut State) -> Result<bool> {
+        let lease = self.limits.hook_lease;
+        match state.held_until < Instant::now() + lease / 3 {
+            true => self.save(state, Some(lease)).await,
+            false => Ok(true),
+        }
     }
 
     /// Looks at what comes next in the change log, and begins to tell it.
@@ -690,16 +425,11 @@ impl Core {
             upto: None,
             limit: self.limits.hook_lines_max.max(1),
         };
-        let mut found = self.read(None, stretch).await?;
-        if state.pos < found.cut {
-            let missed = self.missed(None, state.pos, found.cut);
-            found.changes = vec![(Uuid::nil(), missed)];
-            found.upto = found.cut;
-        }
-        let now = clock::now();
+        let found = self.read(None, stretch).await?;
+        let (now, at) = (clock::now(), Instant::now());
         let most = self.limits.hook_lanes_waiting_max.max(1);
         let room = state.lanes.room(most, now);
-        let mut parts: BTreeMap<Uuid, Vec<Change>> = BTreeMap::new();
+        let mut parts: BTreeMap<Uuid, VecDeque<Change>> = BTreeMap::new();
         let mut upto = found.upto;
         for (lane, change) in found.changes {
             let position = change.position.get();
@@ -711,7 +441,7 @@ impl Core {
                 state.is_full = parts.is_empty();
                 break;
             }
-            parts.entry(lane).or_default().push(change);
+            parts.entry(lane).or_default().push_back(change);
         }
         if parts.is_empty() {
             state.pos = upto;
@@ -720,7 +450,7 @@ impl Core {
         let first = || {
             parts
                 .iter()
-                .filter_map(|(lane, part)| Some((lane, part.first()?)))
+                .filter_map(|(lane, part)| Some((lane, part.front()?)))
         };
         state.window = Some(Window {
             upto,
@@ -732,9 +462,19 @@ impl Core {
         });
         self.is_away.store(false, Ordering::Relaxed);
         for (lane, changes) in parts {
-            state
-                .running
-                .spawn(Arc::clone(self).tell_new(lane, changes));
+            let part = Part {
+                lane,
+                after: changes.front().map_or(state.pos, before),
+                upto,
+                has_waited: false,
+                limit: self.limits.hook_lines_max,
+                seen: Some(Seen {
+                    at,
+                    changes,
+                    is_all: true,
+                }),
+            };
+            state.running.spawn(Arc::clone(self).tell_part(part));
         }
         Ok(())
     }
@@ -787,8 +527,14 @@ impl Core {
                     state.lanes.leave_out(done.lane, position, now);
                     return None;
                 }
-                lane.next_at = now.plus(self.again_in(&failure, lane.tries));
-                if done.is_new {
+                let next_at = now.plus(self.again_in(&failure, lane.tries));
+                lane.next_at = next_at;
+                if let Then::AgainAfter(_) = failure.why.then {
+                    state.lanes.hold(next_at);
+                    self.held_until
+                        .fetch_max(next_at.as_micros(), Ordering::Relaxed);
+                }
+                if !done.has_waited {
                     state
                         .lanes
                         .failed_at_first(now, |failures| self.wait(failures));
@@ -844,6 +590,20 @@ impl Core {
         wait
     }
 
+    fn backoff(&self) -> Backoff {
+        Backoff {
+            min: self.hook.settings.retry_min,
+            max: self.hook.settings.retry_max,
+        }
+    }
+
+    fn wait(&self, failures: u32) -> Duration {
+        // What a v7 id has at its end is random.
+        let [.., a, b, c, d] = *Uuid::now_v7().as_bytes();
+        let chance = u32::from_be_bytes([a, b, c, d]);
+        self.backoff().after(failures, chance)
+    }
+
     fn stopped(&self, failure: &Failure) -> Rest {
         self.counters.is_stopped.store(true, Ordering::Relaxed);
         tracing::error!(
@@ -853,6 +613,14 @@ impl Core {
             "a hook does not want to be told any more; it is told nothing until the engine is opened again"
         );
         Rest::Stopped
+    }
+
+    fn failed(&self, error: &Error) {
+        tracing::warn!(
+            hook = self.hook.name,
+            error = error as &dyn StdError,
+            "how far a hook was told can not be read or written; it is tried again"
+        );
     }
 
     fn lost(&self) -> Rest {
@@ -874,8 +642,15 @@ impl Core {
         // What is told after that, another engine may tell as well.
         let left = state.held_until.max(began + AGAIN) - began;
         let saved = timeout(left, self.writer.run(save)).await;
-        if !saved.map_err(|late| Error::Unavailable(Arc::new(late)))?? {
-            return Ok(false);
+        match saved.unwrap_or_else(|late| Err(Error::Unavailable(Arc::new(late)))) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) if Instant::now() < state.held_until => {
+                self.failed(&error);
+                state.saved_at = Instant::now();
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
         }
         state.saved = state.pos;
         state.saved_at = Instant::now();
@@ -902,13 +677,5 @@ impl Core {
         self.counters.position.store(pos, Ordering::Relaxed);
         self.counters.waiting.store(waiting, Ordering::Relaxed);
         self.counters.waiting_since.store(since, Ordering::Relaxed);
-    }
-}
-
-/// Up to where a lane was told before a change.
-fn before(change: &Change) -> i64 {
-    match &change.kind {
-        ChangeKind::Missed { after, .. } => after.get(),
-        _ => change.position.get() - 1,
     }
 }

@@ -66,15 +66,23 @@ pub(super) struct Lanes {
     waiting: BTreeMap<Uuid, Waiting>,
     /// Those that the database has otherwise.
     changed: BTreeSet<Uuid>,
+    absence: Absence,
+}
+
+/// Whether the host is there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Absence {
     /// Lanes that have failed at their first try since something was told.
     failures: u32,
     /// When the next new lane is tried, while the host is taken to be away.
     away_until: Option<Timestamp>,
+    /// Until when the host wants to be told nothing.
+    held_until: Option<Timestamp>,
 }
 
 impl Lanes {
     /// The lanes that the database knows, of which anything up to `pos` may have been passed over.
-    pub(super) fn load(rows: Vec<hook_lane::Model>, pos: i64) -> Self {
+    pub(super) fn load(rows: Vec<hook_lane::Model>, pos: i64, absence: Absence) -> Self {
         let waiting = rows.into_iter().map(|row| {
             let waiting = Waiting {
                 pos: row.pos,
@@ -88,8 +96,14 @@ impl Lanes {
         });
         Self {
             waiting: waiting.collect(),
-            ..Self::default()
+            changed: BTreeSet::new(),
+            absence,
         }
+    }
+
+    /// What is known of the host beside the lanes.
+    pub(super) fn absence(&self) -> Absence {
+        self.absence
     }
 
     pub(super) fn len(&self) -> usize {
@@ -105,15 +119,24 @@ impl Lanes {
         })
     }
 
-    /// Whether no new lane may be tried, since the host is taken to be away.
+    /// Whether no new lane may be tried, since the host is taken to be away or wants it.
     pub(super) fn is_off(&self, now: Timestamp) -> bool {
-        self.away_until.is_some_and(|until| until > now)
+        self.is_held(now) || self.absence.away_until.is_some_and(|until| until > now)
+    }
+
+    fn is_held(&self, now: Timestamp) -> bool {
+        self.absence.held_until.is_some_and(|until| until > now)
+    }
+
+    /// Lets all wait, whatever is told meanwhile.
+    pub(super) fn hold(&mut self, until: Timestamp) {
+        self.absence.held_until = self.absence.held_until.max(Some(until));
     }
 
     /// How many new lanes may be tried at once, beside `most` that may wait.
     pub(super) fn room(&self, most: usize, now: Timestamp) -> usize {
         let room = most.saturating_sub(self.waiting.len());
-        match self.away_until {
+        match self.absence.away_until {
             _ if self.is_off(now) => 0,
             Some(_) => room.min(1),
             None => room,
@@ -130,7 +153,7 @@ impl Lanes {
         now: Timestamp,
     ) -> &mut Waiting {
         self.changed.insert(lane);
-        let next_at = self.away_until.unwrap_or(now);
+        let next_at = self.absence.away_until.unwrap_or(now);
         let waiting = self.waiting.entry(lane).or_insert(Waiting {
             pos,
             tries: 0,
@@ -150,7 +173,7 @@ impl Lanes {
 
     /// Whether it is time to tell a lane what is up to `pos`.
     pub(super) fn is_due(&self, pos: i64, now: Timestamp) -> bool {
-        self.waiting.values().any(|lane| lane.is_due(pos, now))
+        !self.is_held(now) && self.waiting.values().any(|lane| lane.is_due(pos, now))
     }
 
     /// Lets a lane wait that is still being told while others go on.
@@ -160,6 +183,9 @@ impl Lanes {
 
     /// Takes the lane that waits for longest, if it is time, to tell what is up to `pos`.
     pub(super) fn take_due(&mut self, pos: i64, now: Timestamp) -> Option<(Uuid, Waiting)> {
+        if self.is_held(now) {
+            return None;
+        }
         let due = self.waiting.iter_mut();
         let due = due.filter(|(_, lane)| lane.is_due(pos, now));
         let (id, lane) = due.min_by_key(|(_, lane)| lane.next_at)?;
@@ -171,8 +197,14 @@ impl Lanes {
     pub(super) fn next_at(&self, pos: i64, now: Timestamp) -> Option<Timestamp> {
         let lanes = self.waiting.values();
         let lanes = lanes.filter(|lane| !lane.is_busy && lane.pos < pos);
-        let times = lanes.map(|lane| lane.next_at).chain(self.away_until);
-        times.filter(|at| *at > now).min()
+        let times = lanes
+            .map(|lane| lane.next_at)
+            .chain(self.absence.away_until);
+        let times = times.map(|at| self.absence.held_until.map_or(at, |until| at.max(until)));
+        times
+            .chain(self.absence.held_until)
+            .filter(|at| *at > now)
+            .min()
     }
 
     /// Since when the lane waits that has waited for longest.
@@ -208,17 +240,17 @@ impl Lanes {
 
     /// Notes that a new lane has failed at its first try.
     pub(super) fn failed_at_first(&mut self, now: Timestamp, wait: impl FnOnce(u32) -> Duration) {
-        self.failures += 1;
-        if self.failures >= FAILURES_MAX {
-            let wait = wait(self.failures - FAILURES_MAX + 1);
-            self.away_until = Some(now.plus(wait));
+        self.absence.failures += 1;
+        if self.absence.failures >= FAILURES_MAX {
+            let wait = wait(self.absence.failures - FAILURES_MAX + 1);
+            self.absence.away_until = Some(now.plus(wait));
         }
     }
 
     /// Notes that something was told. If the host was away, every lane is tried now.
     pub(super) fn told(&mut self, now: Timestamp) {
-        self.failures = 0;
-        if self.away_until.take().is_some() {
+        self.absence.failures = 0;
+        if self.absence.away_until.take().is_some() {
             for (id, lane) in &mut self.waiting {
                 lane.next_at = lane.next_at.min(now);
                 self.changed.insert(*id);
@@ -228,7 +260,7 @@ impl Lanes {
 
     /// Whether the host is taken to be away.
     pub(super) fn is_away(&self) -> bool {
-        self.away_until.is_some()
+        self.absence.away_until.is_some()
     }
 
     pub(super) fn has_changed(&self) -> bool {
@@ -311,7 +343,7 @@ mod tests {
             next_at: 5_000_000,
             since: 0,
         };
-        let mut lanes = Lanes::load(vec![row], 20);
+        let mut lanes = Lanes::load(vec![row], 20, Absence::default());
 
         assert_eq!(lanes.take_due(20, at(4)), None);
         assert_eq!(lanes.next_at(20, at(4)), Some(at(5)));
@@ -361,6 +393,22 @@ mod tests {
         lanes.put_off(id, 5, 9, at(8));
         lanes.leave_out(id, 9, at(9));
         assert_eq!(lanes.len(), 0);
+    }
+
+    #[test]
+    fn a_host_that_asks_to_wait_is_told_nothing_until_then() {
+        let mut lanes = Lanes::default();
+        lanes.put_off(Uuid::now_v7(), 1, 2, at(0));
+        lanes.hold(at(9));
+        lanes.hold(at(5));
+
+        assert!(!lanes.is_due(2, at(8)) && lanes.is_off(at(8)));
+        assert_eq!((lanes.room(10, at(8)), lanes.take_due(2, at(8))), (0, None));
+        assert_eq!(lanes.next_at(2, at(8)), Some(at(9)));
+        lanes.told(at(8));
+        assert!(lanes.is_off(at(8)), "what was under way was taken");
+        assert!(lanes.is_due(2, at(9)) && !lanes.is_off(at(9)));
+        assert!(lanes.take_due(2, at(9)).is_some());
     }
 
     #[test]

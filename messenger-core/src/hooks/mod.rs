@@ -9,8 +9,10 @@
 mod change;
 mod follow;
 mod lanes;
+mod on_change;
 mod operations;
 mod queries;
+mod tell;
 #[cfg(feature = "webhooks")]
 mod webhook;
 
@@ -27,7 +29,8 @@ pub use self::change::{
     Change, ChangeKind, ChangeResult, ChangeSettings, ConversationBrief, NewMessageTold, NotTaken,
     Topic,
 };
-pub(crate) use self::follow::{HookCounters, OnChange, With, check_names, start};
+pub(crate) use self::follow::{With, start};
+pub(crate) use self::on_change::{HookCounters, OnChange, check_names};
 #[cfg(feature = "webhooks")]
 pub use self::webhook::{Webhook, WebhookSecret};
 use crate::conversations::Title;

@@ -39,7 +39,6 @@ impl Operation for Begin {
             let row = hook::Model {
                 name: self.name.clone(),
                 pos: self.from.unwrap_or(head).min(head).get(),
-                cut_pos: 0,
                 holder: None,
                 held_until: batch.now().as_micros(),
             };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use sea_orm::sea_query::ExprTrait;
+use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     Select,
@@ -18,15 +18,14 @@ use crate::events::queries::ids;
 use crate::ids::{ConversationId, Position, SessionId, UserId};
 use crate::messages::queries::within;
 use crate::messages::{Message, ReactionChange};
-use crate::store::entity::{block, conversation, event, hook, hook_lane, member};
+use crate::store::entity::{block, conversation, event, hook, hook_lane, member, user};
 use crate::store::windows::Window;
-use crate::store::{IDS_PER_STATEMENT, SHARD, fence, filled_ids};
+use crate::store::{IDS_PER_STATEMENT, SHARD, facts, fence, filled_ids};
 use crate::users::{self, User};
 
 /// What a host is told of.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
-    pub(super) name: String,
     /// The lines of the change log.
     pub(super) lines: Vec<event::Kind>,
     pub(super) deployment: Uuid,
@@ -51,6 +50,19 @@ pub(super) struct Found {
     pub(super) changes: Vec<(Uuid, Change)>,
     /// Up to where that is all.
     pub(super) upto: i64,
+    /// There are no more up to where they were asked for.
+    pub(super) is_all: bool,
+    /// Up to where the change log was cut.
+    pub(super) cut: i64,
+}
+
+/// What there is after a position.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peek {
+    /// There is something to tell.
+    pub(super) is_any: bool,
+    /// Up to where there is nothing else.
+    pub(super) upto: i64,
     /// Up to where the change log was cut.
     pub(super) cut: i64,
 }
@@ -68,15 +80,15 @@ pub(super) async fn lanes(db: &impl ConnectionTrait, name: &str) -> Result<Vec<h
     Ok(rows.all(db).await?)
 }
 
-/// Whether there is something to tell after a position, and up to where there is nothing else.
-pub(super) async fn peek(
-    db: &impl ConnectionTrait,
-    told: &Told,
-    after: i64,
-) -> Result<(bool, i64)> {
+/// Looks for something to tell after a position.
+pub(super) async fn peek(db: &impl ConnectionTrait, told: &Told, after: i64) -> Result<Peek> {
     let head = fence::head(db).await?.pos;
     let line = lines(told, after, head, 1).one(db).await?;
-    Ok((line.is_some(), line.map_or(head, |line| line.pos)))
+    Ok(Peek {
+        is_any: line.is_some(),
+        upto: line.map_or(head, |line| line.pos),
+        cut: facts::noted(db, facts::LOG_CUT).await?,
+    })
 }
 
 /// What is to be told of a stretch of the change log, of one lane or of all.
@@ -87,7 +99,7 @@ pub(super) async fn changes(
     stretch: Stretch,
 ) -> Result<Found> {
     let head = fence::head(db).await?.pos;
-    let cut = place(db, &told.name).await?.map_or(0, |row| row.cut_pos);
+    let cut = facts::noted(db, facts::LOG_CUT).await?;
     let end = Ord::min(stretch.upto.unwrap_or(head), head);
     let mut lines = lines(told, stretch.after, end, stretch.limit);
     lines = match lane {
@@ -96,13 +108,12 @@ pub(super) async fn changes(
         Some(lane) => lines.filter(event::Column::ConversationId.eq(lane)),
     };
     let lines = lines.all(db).await?;
-    let upto = match lines.last() {
-        Some(last) if lines.len() >= stretch.limit => last.pos,
-        _ => end,
-    };
+    let is_all = lines.len() < stretch.limit;
+    let last = lines.last().filter(|_| !is_all);
     Ok(Found {
         changes: render(db, told, &lines).await?,
-        upto,
+        upto: last.map_or(end, |line| line.pos),
+        is_all,
         cut,
     })
 }
@@ -240,7 +251,11 @@ async fn members(
         }
     }
     let mut found: HashMap<Uuid, Vec<member::Model>> = HashMap::new();
-    let joined = || member::Entity::find().filter(member::Column::State.eq(member::State::Joined));
+    let joined = || {
+        member::Entity::find()
+            .filter(member::Column::State.eq(member::State::Joined))
+            .filter(Expr::exists(accounts()))
+    };
     if !small.is_empty() {
         let some = member::Column::ConversationId.is_in(filled_ids(small));
         for row in joined().filter(some).all(db).await? {
@@ -257,6 +272,18 @@ async fn members(
         rows.sort_by_key(|row| row.user_id);
     }
     Ok(found)
+}
+
+/// The account of a member, while there is one.
+fn accounts() -> SelectStatement {
+    let user = |column: user::Column| Expr::col((user::Entity, column));
+    let mut accounts = Query::select();
+    accounts
+        .expr(Expr::val(1))
+        .from(user::Entity)
+        .and_where(user(user::Column::Id).equals((member::Entity, member::Column::UserId)))
+        .and_where(user(user::Column::DeletedAt).is_null());
+    accounts
 }
 
 /// Which of the senders and members have blocked each other.

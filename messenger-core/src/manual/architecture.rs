@@ -254,14 +254,16 @@
 //! the row and the position are written in one transaction. There is no index by conversation on the
 //! log (it would cost each send a page): what failed is the first line after the lane's place, and the
 //! rest is walked once when it goes well again. After three lanes in a row that failed at their first try
-//! the host is taken to be away, and only one new lane is tried at a time.
+//! the host is taken to be away, and only one new lane is tried at a time; one that asks to wait is told
+//! nothing until then. What was read more than a second ago is read again before it is told, since it
+//! may have been deleted while it waited for its turn.
 //!
 //! The name belongs to the engine that holds its row until a time, which it moves on while it has
 //! something to tell; each note of how far it is says who wrote the one before. An advisory lock of
 //! PostgreSQL would belong to a connection, and a pool does not say when it loses one.
 //!
-//! The log is not cut in front of a name, up to an age. What is cut all the same is written into the
-//! rows of the names in the same transaction, so that a hole is told exactly when there is one.
+//! The log is not cut in front of a name, up to an age. Up to where it was cut is written down in the
+//! same transaction, so that a hole is told exactly when there is one, also to a name that is new.
 //!
 //! # Numbers
 //!

@@ -168,7 +168,7 @@
 //! |---|---|
 //! | 2xx | taken |
 //! | 410 | nothing more is told until the server is started again; an error in the log |
-//! | 429, 503 | tried again, not before `Retry-After`, for which 15 min are the most |
+//! | 429, 503 | tried again; nothing is told before `Retry-After`, for which 15 min are the most |
 //! | anything else, redirects too, or none | tried again after 5 s, then twice as long each time up to 15 min |
 //!
 //! The changes of a conversation come in order: while one is tried again, those after it wait, and other

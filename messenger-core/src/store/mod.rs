@@ -7,6 +7,7 @@ pub(crate) mod backup;
 mod connect;
 pub(crate) mod entity;
 mod error;
+pub(crate) mod facts;
 pub(crate) mod fence;
 mod look;
 pub(crate) mod rows;

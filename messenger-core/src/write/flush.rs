@@ -1,19 +1,17 @@
 //! Writes back what a batch has made and changed, set-at-a-time.
 
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
+use sea_orm::{ConnectionTrait, DbErr};
 use uuid::Uuid;
 
 use super::batch::Batch;
 use super::table::Touched;
-use crate::clock::Timestamp;
 use crate::messages::search;
-use crate::store::SHARD;
 use crate::store::entity::{
     attachment, block, client_write, conversation, erasure, event, head, hook, hook_lane, member,
-    message, meta, pref, reaction, refresh_token, session, user,
+    message, pref, reaction, refresh_token, session, user,
 };
 use crate::store::rows::{Rows, Shape};
+use crate::store::{SHARD, facts};
 
 const USERS: Shape<user::Entity> = Shape::by("update users", &[user::Column::Id]).set(&[
     user::Column::Username,
@@ -295,7 +293,8 @@ pub(super) async fn flush(
         }
     }
     if batch.is_probe {
-        probe(db, batch.now()).await?;
+        // It differs each time: what is the same, SQLite does not write.
+        facts::note(db, facts::READY_AT, batch.now().as_micros()).await?;
     }
     if let Some(prune) = &batch.prune {
         prune.delete(db).await?;
@@ -304,20 +303,6 @@ pub(super) async fn flush(
         Some(step) => search::queries::try_to_take(db, step).await,
         None => Ok(()),
     }
-}
-
-/// Writes something that nobody reads. It differs each time: what is the same, SQLite does not write.
-async fn probe(db: &impl ConnectionTrait, now: Timestamp) -> Result<(), DbErr> {
-    let row = meta::Model {
-        key: "ready_at".to_owned(),
-        value: now.as_micros().to_string(),
-    };
-    let mut known = OnConflict::column(meta::Column::Key);
-    meta::Entity::insert(meta::ActiveModel::from(row))
-        .on_conflict(known.update_column(meta::Column::Value).to_owned())
-        .exec_without_returning(db)
-        .await?;
-    Ok(())
 }
 
 /// A row that stands for every attachment of a conversation, as it is when that is deleted.

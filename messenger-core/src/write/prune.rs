@@ -14,7 +14,7 @@ use crate::clock::{self, Timestamp};
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::store::entity::{event, head, hook, hook_lane, refresh_token, session};
-use crate::store::{SHARD, Store};
+use crate::store::{SHARD, Store, facts};
 
 /// Rows in one statement: few, since senders wait for it.
 const ROWS_PER_CUT: u64 = 1_000;
@@ -45,11 +45,7 @@ impl Prune {
     pub(super) async fn delete(&self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
         if let Some(position) = self.events_to {
             // Whoever is behind it has missed something, and is told so.
-            hook::Entity::update_many()
-                .col_expr(hook::Column::CutPos, Expr::value(position))
-                .filter(hook::Column::CutPos.lt(position))
-                .exec(db)
-                .await?;
+            facts::note(db, facts::LOG_CUT, position).await?;
             event::Entity::delete_many()
                 .filter(event::Column::Shard.eq(SHARD))
                 .filter(event::Column::Pos.lte(position))

@@ -15,6 +15,8 @@ mod attachments;
 mod backups;
 mod cancellation;
 mod changes;
+mod changes_not_taken;
+mod changes_resumed;
 mod crashes;
 mod deletions;
 mod exports;

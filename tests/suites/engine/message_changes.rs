@@ -527,10 +527,11 @@ on_both_databases!(
         let edited = alice.edit(&last, "2nd").await.unwrap();
         assert_eq!(next_change(&mut bobs).await, (edited, None, true));
         let reacted = alice.react(&last, "👍").await.unwrap();
-        let (message, reaction, head) = next_change(&mut bobs).await;
+        // What is read from the database tells what the edit before it has changed once more.
+        let (message, reaction, _) = next_change(&mut bobs).await;
         // What everybody is sent does not say whose the reactions are.
         assert_eq!(told(&message), "👍 1");
-        assert_eq!((message.version, head), (reacted.version, false));
+        assert_eq!(message.version, reacted.version);
         let reaction = reaction.unwrap();
         assert_eq!((reaction.user_id, reaction.added), (alice.user.id, true));
         assert_eq!(reaction.emoji, "👍");

@@ -1,13 +1,21 @@
 //! Opening and closing.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use messenger_core::hooks::ChangeSettings;
 use messenger_core::messages::{Search, SearchText};
 use messenger_core::{ConversationId, Durability, Error, ErrorKind, MessengerEngine};
 use migration::{Migrator, MigratorTrait};
 use sqlx::Connection as _;
 use tests::DatabaseKind;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use crate::world::{Person, Place, assert_contiguous, message, on_both_databases, secret};
+use crate::world::{
+    Person, Place, assert_contiguous, eventually, message, on_both_databases, secret,
+};
 
 /// A database of the first so many migrations, in which Alice (1) and Bob (2) have said "hello" in
 /// their conversation (3).
@@ -78,6 +86,34 @@ on_both_databases!(
         assert_eq!(bob.history(conversation.id).await, [sent]);
         let next = bob.send(conversation.id, "still here").await;
         assert_eq!(next.seq.get(), 2);
+    }
+
+    async fn an_opening_that_is_given_up_leaves_nothing_running(world: World) {
+        world.engine.close().await;
+        let running = || Handle::current().metrics().num_alive_tasks();
+        let before = running();
+
+        for polls in 1.. {
+            let builder = world.place.builder();
+            let builder =
+                builder.on_change("push", ChangeSettings::default(), |_| async { Ok(()) });
+            let mut opening = pin!(builder.open());
+            let mut left = polls;
+            let opened = poll_fn(|cx| match left {
+                0 => Poll::Ready(None),
+                _ => {
+                    left -= 1;
+                    opening.as_mut().poll(cx).map(Some)
+                }
+            });
+            if let Some(engine) = opened.await {
+                assert!(polls > 5, "{polls}");
+                engine.unwrap().close().await;
+                break;
+            }
+        }
+        eventually("nothing runs", async || running() <= before).await;
+        world.place.open().await.close().await;
     }
 
     async fn what_an_older_version_has_stored_is_there_after_an_update(world: World) {

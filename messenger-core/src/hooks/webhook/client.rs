@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -35,6 +35,10 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 const BODY_WAIT: Duration = Duration::from_secs(1);
 /// Connections that are kept for later.
 const IDLE_MAX: usize = 8;
+/// For how long one is kept that nobody uses: what stands in between forgets it silently.
+const IDLE_WAIT: Duration = Duration::from_secs(60);
+/// For how long one is used: the name may mean another machine by now.
+const AGE_MAX: Duration = Duration::from_secs(10 * 60);
 
 type Result<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
 
@@ -66,6 +70,8 @@ pub(super) struct Client {
 
 /// Dropping it ends it.
 struct Connection {
+    made_at: Instant,
+    used_at: Instant,
     sender: SendRequest<Full<Bytes>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -113,7 +119,7 @@ impl Client {
 
     fn kept(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|kept| !kept.sender.is_closed());
+        idle.retain(Connection::is_good);
         idle.pop()
     }
 
@@ -140,7 +146,7 @@ impl Client {
     }
 
     /// Reads what is left of an answer, and keeps the connection if that was little.
-    async fn answered(&self, connection: Connection, answer: Response<Incoming>) -> Answered {
+    async fn answered(&self, mut connection: Connection, answer: Response<Incoming>) -> Answered {
         let answered = Answered {
             status: answer.status().as_u16(),
             retry_after: retry_after(&answer),
@@ -158,11 +164,19 @@ impl Client {
         };
         if let Ok(Some(())) = timeout(BODY_WAIT, read).await {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < IDLE_MAX && !connection.sender.is_closed() {
+            connection.used_at = Instant::now();
+            if idle.len() < IDLE_MAX && connection.is_good() {
                 idle.push(connection);
             }
         }
         answered
+    }
+}
+
+impl Connection {
+    fn is_good(&self) -> bool {
+        let is_old = self.used_at.elapsed() >= IDLE_WAIT || self.made_at.elapsed() >= AGE_MAX;
+        !is_old && !self.sender.is_closed()
     }
 }
 
@@ -172,7 +186,10 @@ async fn shake(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
         // Whoever waits for an answer is told what went wrong.
         let _ = connection.await;
     });
+    let now = Instant::now();
     Ok(Connection {
+        made_at: now,
+        used_at: now,
         sender,
         _task: AbortOnDropHandle::new(task),
     })
@@ -227,6 +244,11 @@ impl fmt::Debug for Client {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -266,6 +288,48 @@ mod tests {
             (client.host.as_str(), client.port),
             ("push.example.com", 443)
         );
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_a_while() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&made);
+        let server = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+                        stream.write_all(answer).await.expect("written");
+                    }
+                });
+            }
+        });
+        let client = Client::new(&url).expect("an address");
+        let post = Post {
+            id: "1".to_owned(),
+            timestamp: 1,
+            signature: "v1,".to_owned(),
+            body: "{}".to_owned(),
+        };
+
+        for (later, connections) in [
+            (Duration::ZERO, 1),
+            (IDLE_WAIT / 2, 1),
+            (IDLE_WAIT, 2),
+            (Duration::ZERO, 2),
+        ] {
+            tokio::time::pause();
+            tokio::time::advance(later).await;
+            tokio::time::resume();
+            let answered = client.post(post.clone()).await.expect("an answer");
+            assert_eq!(answered.status, 204);
+            assert_eq!(made.load(Ordering::Relaxed), connections, "{later:?} later");
+        }
+        server.abort();
     }
 
     #[test]

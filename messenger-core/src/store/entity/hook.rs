@@ -9,8 +9,6 @@ pub struct Model {
     pub name: String,
     /// What the change log says up to here was told, but for lanes that wait.
     pub pos: i64,
-    /// The change log was cut up to here.
-    pub cut_pos: i64,
     /// The engine that tells.
     pub holder: Option<Uuid>,
     /// Until when nobody else does.
