@@ -9,7 +9,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::accounts;
 #[cfg(feature = "attachments")]
-use crate::attachments::{self, AttachmentStore, MediaRange, Objects};
+use crate::attachments::{self, AttachmentStore, MediaRange, Objects, Transfers};
 use crate::auth::{self, AccessTokens, Hasher, JwtAlgorithm, Revocations, Secret, TokenSettings};
 use crate::clock::{self, Timestamp};
 use crate::engine::{Inner, MessengerEngine};
@@ -306,6 +306,8 @@ impl EngineBuilder {
         let tokens = AccessTokens::new(&secret, self.tokens);
         let hasher = Hasher::new(&self.limits).await?;
         #[cfg(feature = "attachments")]
+        let transfers = Transfers::new(&self.limits);
+        #[cfg(feature = "attachments")]
         let objects = match &self.attachments {
             Some(place) => Some(Arc::new(Objects::open(place, self.durability).await?)),
             None => None,
@@ -405,7 +407,7 @@ impl EngineBuilder {
             #[cfg(feature = "attachments")]
             attachment_types: self.attachment_types,
             #[cfg(feature = "attachments")]
-            uploads: Arc::default(),
+            transfers,
             told,
             telling,
             counters,

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::accounts::Exports;
 #[cfg(feature = "attachments")]
-use crate::attachments::{Attachments, MediaRange, Objects, Uploads};
+use crate::attachments::{Attachments, MediaRange, Objects, Transfers};
 use crate::auth::{AccessTokens, Actor, Auth, Hasher, Revocations};
 use crate::builder::{Durability, EngineBuilder};
 use crate::conversations::Conversations;
@@ -61,7 +61,7 @@ pub(crate) struct Inner {
     #[cfg(feature = "attachments")]
     pub(crate) attachment_types: Vec<MediaRange>,
     #[cfg(feature = "attachments")]
-    pub(crate) uploads: Arc<Uploads>,
+    pub(crate) transfers: Transfers,
     /// How far the host was told of changes.
     pub(crate) told: Vec<Arc<HookCounters>>,
     /// The tasks that tell it, which end before the writer does.
@@ -336,8 +336,8 @@ impl MessengerEngine {
     }
 
     #[cfg(feature = "attachments")]
-    pub(crate) fn uploads(&self) -> &Arc<Uploads> {
-        &self.inner.uploads
+    pub(crate) fn transfers(&self) -> &Transfers {
+        &self.inner.transfers
     }
 
     pub(crate) fn index(&self) -> &Index {

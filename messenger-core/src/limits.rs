@@ -48,6 +48,19 @@ pub struct Limits {
     pub uploads_max: usize,
     /// Uploads of one person under way at a time. 4.
     pub uploads_per_user_max: usize,
+    /// Time waited for the bytes of an upload in which [`upload_window_bytes_min`](Self::upload_window_bytes_min)
+    /// must come, or it ends. 30 s.
+    pub upload_window: Duration,
+    /// Bytes that must come in each such time. 32 KiB, what a very slow line brings.
+    pub upload_window_bytes_min: u64,
+    /// How long the bytes of an upload may come, and no longer than half of
+    /// [`attachment_grace`](Self::attachment_grace), after which it is taken away. 6 h.
+    pub upload_time_max: Duration,
+    /// Downloads under way at a time; past it the call fails with [`Busy`](crate::Error::Busy). 256,
+    /// since each holds an open file and 64 KiB.
+    pub downloads_max: usize,
+    /// Downloads of one person under way at a time. 16.
+    pub downloads_per_user_max: usize,
     /// Length of a picture of which a preview is made, in bytes. 20 MiB.
     pub preview_source_bytes_max: u64,
     /// Memory that it takes to make a preview, of which there is one at a time, in bytes: a picture
@@ -249,6 +262,11 @@ impl Default for Limits {
             attachment_grace: Duration::from_secs(24 * 60 * 60),
             uploads_max: 32,
             uploads_per_user_max: 4,
+            upload_window: Duration::from_secs(30),
+            upload_window_bytes_min: 32 * 1024,
+            upload_time_max: Duration::from_secs(6 * 60 * 60),
+            downloads_max: 256,
+            downloads_per_user_max: 16,
             preview_source_bytes_max: 20 * 1024 * 1024,
             preview_memory_bytes_max: 44 * 1024 * 1024,
             group_members_max: 10_000,

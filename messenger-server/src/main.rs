@@ -39,7 +39,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Time for the engine to finish its writes after the last connection.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Files that are open beside connections: the database, logs, what libraries need.
+/// Files that are open beside connections and attachments: the database, logs, what libraries need.
 const OTHER_FILES: u64 = 250;
 
 /// A messenger server: REST and WebSocket, over SQLite or PostgreSQL.
@@ -231,9 +231,11 @@ fn log(settings: &Settings, traces: Option<&Traces>) {
 }
 
 /// Lets this process open as many files as it may, and says so if that is too few: each connection
-/// is one, and a usual soft limit is 1,024.
-fn raise_open_files(settings: &Settings) {
-    let wanted = settings.http_max_connections + settings.ws_max_connections + OTHER_FILES;
+/// is one, each attachment on its way another, and a usual soft limit is 1,024.
+fn raise_open_files(settings: &Settings, limits: &Limits) {
+    let attachments = u64::try_from(limits.downloads_max + limits.uploads_max).unwrap_or(u64::MAX);
+    let connections = settings.http_max_connections + settings.ws_max_connections;
+    let wanted = connections + attachments + OTHER_FILES;
     match rlimit::increase_nofile_limit(wanted) {
         Ok(allowed) if allowed >= wanted => {}
         Ok(allowed) => tracing::warn!(
@@ -275,7 +277,7 @@ fn run(runtime: tokio::runtime::Runtime, settings: &Settings, with: With) -> any
             engine = open(settings, with) => engine?,
             () = &mut stop => return Ok(()),
         };
-        raise_open_files(settings);
+        raise_open_files(settings, engine.limits());
         let listeners = Listeners {
             server: listener,
             metrics,

@@ -19,6 +19,8 @@ mod queries;
 #[cfg(feature = "attachments")]
 mod read;
 #[cfg(feature = "attachments")]
+mod transfers;
+#[cfg(feature = "attachments")]
 mod upload;
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +35,7 @@ pub(crate) use self::objects::Objects;
 #[cfg(feature = "attachments")]
 pub use self::read::{AttachmentBytes, AttachmentItem, OpenAttachment};
 #[cfg(feature = "attachments")]
-pub(crate) use self::upload::Uploads;
+pub(crate) use self::transfers::Transfers;
 #[cfg(feature = "attachments")]
 pub use self::upload::{NewAttachment, Uploaded};
 #[cfg(feature = "attachments")]

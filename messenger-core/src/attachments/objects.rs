@@ -29,7 +29,7 @@ use crate::ids::AttachmentId;
 
 /// Bytes in one piece of what is written into a folder or memory, and of what is read from a folder.
 const PART_BYTES: usize = 1024 * 1024;
-const PIECE_BYTES: u64 = 256 * 1024;
+const PIECE_BYTES: u64 = 64 * 1024;
 /// Bytes in one part of what goes to S3, which takes 10,000 of at least 5 MiB.
 #[cfg(feature = "s3")]
 const S3_PART_BYTES: usize = 8 * 1024 * 1024;

@@ -70,10 +70,16 @@ impl Operation for Begin {
             return Err(Error::AttachmentsFull);
         }
 
+        let (id, now) = (batch.id(), batch.now());
+        let due_at = Some(now.plus(self.limits.attachment_grace).as_micros());
         if let Some(left) = left {
             batch.release_attachment(left);
+            // Its files may still be written: whoever does so says when that has ended, and after this
+            // time nobody does.
+            if let Some(row) = batch.attachments.change(&left) {
+                row.due_at = due_at;
+            }
         }
-        let (id, now) = (batch.id(), batch.now());
         batch.insert_attachment(Model {
             id,
             owner_id: self.owner.as_uuid(),
@@ -89,7 +95,7 @@ impl Operation for Begin {
             conversation_id: None,
             message_id: None,
             created_at: now.as_micros(),
-            due_at: Some(now.plus(self.limits.attachment_grace).as_micros()),
+            due_at,
         });
         Ok(Begun::Anew(id.into()))
     }
@@ -134,26 +140,37 @@ impl Operation for Finish {
     }
 }
 
-/// Gives up an upload that was refused or broken off, if it was not finished.
+/// Gives up an upload that was refused or broken off, if it was not finished: nobody writes its files
+/// any more.
 pub(super) struct GiveUp {
     pub(super) id: AttachmentId,
 }
 
+/// What there is of an upload after [`GiveUp`].
+pub(super) enum Left {
+    /// A row, by which its files go if they are nobody's.
+    Row,
+    /// At most files, since its time was over.
+    Files,
+}
+
 impl Operation for GiveUp {
-    type Output = ();
+    type Output = Left;
     const IS_UPKEEP: bool = true;
 
     fn needs(&self, needs: &mut Needs) {
         needs.attachment(self.id);
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<()> {
+    fn apply(&self, batch: &mut Batch) -> Result<Left> {
         let id = self.id.as_uuid();
-        let row = batch.attachments.get(&id);
-        if row.is_some_and(|row| row.state == State::Begun) {
+        let Some(row) = batch.attachments.get(&id) else {
+            return Ok(Left::Files);
+        };
+        if row.state != State::Ready {
             batch.release_attachment(id);
         }
-        Ok(())
+        Ok(Left::Row)
     }
 }
 

@@ -10,6 +10,7 @@ use futures_core::Stream;
 
 use super::objects::Pieces;
 use super::operations::Delete;
+use super::transfers::{Place, Places};
 use super::{Attachment, Attachments, Objects, queries};
 use crate::auth::{Actor, Revocations};
 use crate::clock::Timestamp;
@@ -44,6 +45,7 @@ impl From<&attachment::Model> for AttachmentItem {
 pub struct OpenAttachment {
     item: AttachmentItem,
     objects: Arc<Objects>,
+    downloads: Arc<Places>,
     reader: Reader,
 }
 
@@ -63,6 +65,7 @@ pub struct AttachmentBytes {
     pieces: Pieces,
     reader: Reader,
     ended: bool,
+    _place: Place,
 }
 
 impl Stream for AttachmentBytes {
@@ -128,6 +131,7 @@ impl Attachments<'_> {
         Ok(OpenAttachment {
             item: AttachmentItem::from(&row),
             objects,
+            downloads: Arc::clone(&self.engine.transfers().downloads),
             reader: Reader {
                 actor: actor.clone(),
                 revocations: self.engine.revocations().clone(),
@@ -187,18 +191,21 @@ impl OpenAttachment {
     /// # Errors
     ///
     /// - [`Error::AttachmentNotFound`]: it was deleted since.
+    /// - [`Error::Busy`]: too many downloads are under way.
     /// - [`Error::AttachmentsUnavailable`]: they can not be read now.
     pub async fn bytes(&self, range: Range<u64>) -> Result<AttachmentBytes> {
         let size = self.item.attachment.size;
         let range = range.start.min(size)..range.end.min(size);
         let id = self.item.attachment.id;
         let path = self.objects.content(id);
+        let place = self.downloads.enter(self.reader.actor.user_id())?;
         let pieces = self.objects.read(&path, range).await;
         let pieces = pieces.inspect_err(|error| missing(id, error))?;
         Ok(AttachmentBytes {
             pieces,
             reader: self.reader.clone(),
             ended: false,
+            _place: place,
         })
     }
 }

@@ -1,10 +1,8 @@
 //! Uploading: bytes go to their place as they come, and no more than two parts of them are here.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -13,20 +11,20 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, PutPayload};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::operations::{Begin, Begun, Finish, GiveUp};
+use super::operations::{Begin, Begun, Finish, GiveUp, Left};
 use super::preview::{self, HEAD_BYTES, Picture};
+use super::transfers::Place;
 use super::{AttachmentItem, Attachments, FileName, MediaType, Objects, objects};
 use crate::auth::Actor;
 use crate::error::{Error, Result};
-use crate::ids::{AttachmentId, UserId};
+use crate::ids::AttachmentId;
 use crate::limits::Limits;
+use crate::store::entity::attachment::Model;
 use crate::tasks::Tasks;
 use crate::write::Writer;
-
-/// How long to wait before an upload is tried again for which there was no place.
-const AGAIN: Duration = Duration::from_secs(2);
 
 /// A file to upload: begin with [`NewAttachment::new`] and set what else is known.
 #[derive(Clone, Debug)]
@@ -62,58 +60,6 @@ pub struct Uploaded {
     pub created: bool,
 }
 
-/// Who is uploading, and whose turn it is to make a preview.
-pub(crate) struct Uploads {
-    running: Mutex<HashMap<UserId, usize>>,
-    previews: Arc<Semaphore>,
-}
-
-impl Default for Uploads {
-    fn default() -> Self {
-        Self {
-            running: Mutex::default(),
-            previews: Arc::new(Semaphore::new(1)),
-        }
-    }
-}
-
-impl fmt::Debug for Uploads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Uploads").finish_non_exhaustive()
-    }
-}
-
-/// The place of one upload; dropping it makes room.
-struct Place {
-    uploads: Arc<Uploads>,
-    user: UserId,
-}
-
-impl Uploads {
-    fn enter(self: &Arc<Self>, user: UserId, limits: &Limits) -> Result<Place> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_user = running.get(&user).copied().unwrap_or(0);
-        let all: usize = running.values().sum();
-        if all >= limits.uploads_max || of_user >= limits.uploads_per_user_max {
-            return Err(Error::Busy { retry_after: AGAIN });
-        }
-        running.insert(user, of_user + 1);
-        let uploads = Arc::clone(self);
-        Ok(Place { uploads, user })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let running = self.uploads.running.lock();
-        let mut running = running.unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_user) = running.get_mut(&self.user) {
-            *of_user -= 1;
-        }
-        running.retain(|_, of_user| *of_user > 0);
-    }
-}
-
 impl Attachments<'_> {
     /// Uploads a file: reads its bytes to the end, and keeps them for a message of the actor.
     ///
@@ -128,7 +74,10 @@ impl Attachments<'_> {
     ///   [`Limits::attachment_bytes_max`](crate::Limits::attachment_bytes_max), or says so.
     /// - [`Error::AttachmentType`]: the host takes none of this type.
     /// - [`Error::AttachmentsFull`]: the actor has too many that no message has.
-    /// - [`Error::UploadBroken`]: the bytes ended with an error, or elsewhere than they were said to.
+    /// - [`Error::UploadBroken`]: the bytes ended with an error, or elsewhere than they were said to, or
+    ///   came too slowly ([`Limits::upload_window`](crate::Limits::upload_window),
+    ///   [`Limits::upload_time_max`](crate::Limits::upload_time_max)), which is
+    ///   [`TimedOut`](std::io::ErrorKind::TimedOut).
     /// - [`Error::ClientWriteConflict`]: the id of [`once`](Self::once) was used for another file.
     /// - [`Error::Busy`]: too many uploads are under way, or the same was begun again meanwhile.
     /// - [`Error::AttachmentsUnavailable`], [`Error::StorageFull`]: the bytes can not be kept now.
@@ -169,8 +118,9 @@ impl Attachments<'_> {
             return Err(Error::AttachmentType);
         }
         let owner = actor.user_id();
-        let _place = self.engine.uploads().enter(owner, limits)?;
-        let (writer, size) = (self.engine.writer(), new.size);
+        let transfers = self.engine.transfers();
+        let place = transfers.uploads.enter(owner)?;
+        let (tasks, size) = (self.engine.tasks(), new.size);
         let begin = Begin {
             owner,
             client_id: self.once.clone(),
@@ -179,6 +129,7 @@ impl Attachments<'_> {
             size,
             limits: limits.clone(),
         };
+        let writer = self.engine.writer();
         let id = match writer.run(begin).await? {
             Begun::Anew(id) => id,
             Begun::Before(row) => {
@@ -189,34 +140,21 @@ impl Attachments<'_> {
                 });
             }
         };
-        let tasks = self.engine.tasks();
-        let unfinished = Unfinished {
-            writer,
-            tasks,
-            id: Some(id),
-        };
         let attempt = Attempt {
-            objects,
-            limits,
-            tasks,
+            objects: Arc::clone(objects),
+            limits: limits.clone(),
+            writer: writer.clone(),
+            tasks: tasks.clone(),
+            previews: Arc::clone(&transfers.previews),
             id,
+            is_finished: false,
         };
-        let work = async {
-            let came = attempt.take(bytes, size).await?;
-            let picture = attempt.look(&came, self.engine.uploads()).await;
-            let finish = Finish {
-                id,
-                size: came.size,
-                sha256: came.sha256,
-                pixels: picture.as_ref().map(|picture| picture.pixels),
-                has_preview: picture.is_some_and(|picture| picture.preview.is_some()),
-                limits: limits.clone(),
-            };
-            writer.run(finish).await
-        };
-        let finished = tasks.closing().run_until_cancelled(work).await;
-        let row = finished.unwrap_or(Err(Error::Closed))?;
-        unfinished.finish();
+        let taken = attempt.take(bytes, size);
+        let came = tasks.closing().run_until_cancelled(taken).await;
+        let (came, file) = came.unwrap_or(Err(Error::Closed))?;
+        // From here on to the end, even if nobody waits for it any more: nobody could tell when a
+        // place that was left in the middle is done.
+        let row = tasks.finish(attempt.keep(came, file, place)).await?;
         Ok(Uploaded {
             item: AttachmentItem::from(&row),
             created: true,
@@ -224,38 +162,36 @@ impl Attachments<'_> {
     }
 }
 
-/// An upload that was begun; dropping it gives it up, even if nobody waits for that.
-struct Unfinished<'a> {
-    writer: &'a Writer,
-    tasks: &'a Tasks,
-    id: Option<AttachmentId>,
-}
-
-impl Unfinished<'_> {
-    fn finish(mut self) {
-        self.id = None;
-    }
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        let Some(id) = self.id else { return };
-        if tokio::runtime::Handle::try_current().is_ok() {
-            let writer = self.writer.clone();
-            self.tasks.start(async move {
-                // If it can not be said now, it goes when its time is over.
-                let _ = writer.run(GiveUp { id }).await;
-            });
-        }
-    }
-}
-
-/// One attempt to upload.
-struct Attempt<'a> {
-    objects: &'a Arc<Objects>,
-    limits: &'a Limits,
-    tasks: &'a Tasks,
+/// One attempt to upload. Dropping it gives it up unless it is finished, even if nobody waits for that.
+struct Attempt {
+    objects: Arc<Objects>,
+    limits: Limits,
+    writer: Writer,
+    tasks: Tasks,
+    previews: Arc<Semaphore>,
     id: AttachmentId,
+    is_finished: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.is_finished || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (id, writer, objects) = (self.id, self.writer.clone(), Arc::clone(&self.objects));
+        self.tasks.start(async move {
+            // If it can not be said now, it goes when its time is over.
+            if let Ok(Left::Files) = writer.run(GiveUp { id }).await
+                && let Err(error) = objects.remove(id).await
+            {
+                tracing::warn!(
+                    attachment.id = %id,
+                    error = &error as &dyn std::error::Error,
+                    "files that no row names could not be taken away"
+                );
+            }
+        });
+    }
 }
 
 /// What is known of bytes that have come.
@@ -265,23 +201,24 @@ struct Came {
     head: Vec<u8>,
 }
 
-impl Attempt<'_> {
+impl Attempt {
     fn path(&self) -> Path {
         self.objects.content(self.id)
     }
 
-    /// Reads bytes to their end and writes them to their place: one part is filled while the one
-    /// before is under way.
+    /// Reads bytes to their end and writes most of them to their place: one part is filled while the
+    /// one before is under way.
     async fn take<B: AsRef<[u8]>>(
         &self,
         bytes: impl Stream<Item = io::Result<B>>,
         declared: Option<u64>,
-    ) -> Result<Came> {
+    ) -> Result<(Came, Parts)> {
         let mut bytes = pin!(bytes);
-        let (path, bytes_max) = (self.path(), self.limits.attachment_bytes_max);
-        let mut file = Parts::new(self, path);
+        let mut pace = Pace::new(&self.limits);
+        let bytes_max = self.limits.attachment_bytes_max;
+        let mut file = Parts::new(self);
         let (mut size, mut hash, mut head) = (0_u64, Sha256::new(), Vec::new());
-        while let Some(chunk) = bytes.next().await {
+        while let Some(chunk) = pace.next(&mut bytes).await {
             let chunk = chunk.map_err(|error| Error::UploadBroken(Arc::new(error)))?;
             let chunk = chunk.as_ref();
             size = size.saturating_add(chunk.len() as u64);
@@ -299,23 +236,45 @@ impl Attempt<'_> {
         if declared.is_some_and(|declared| size != declared) {
             return Err(ends_elsewhere());
         }
-        file.finish().await?;
-        Ok(Came {
+        let came = Came {
             size,
             sha256: hash.finalize().to_vec(),
             head,
-        })
+        };
+        Ok((came, file))
+    }
+
+    /// Gives what has come its name, looks at it, and notes that it is there.
+    async fn keep(mut self, came: Came, file: Parts, _place: Place) -> Result<Model> {
+        let closing = self.tasks.closing().clone();
+        let work = async {
+            file.finish().await?;
+            let picture = self.look(&came).await;
+            let finish = Finish {
+                id: self.id,
+                size: came.size,
+                sha256: came.sha256,
+                pixels: picture.as_ref().map(|picture| picture.pixels),
+                has_preview: picture.is_some_and(|picture| picture.preview.is_some()),
+                limits: self.limits.clone(),
+            };
+            self.writer.run(finish).await
+        };
+        let row = closing.run_until_cancelled(work).await;
+        let row = row.unwrap_or(Err(Error::Closed))?;
+        self.is_finished = true;
+        Ok(row)
     }
 
     /// Looks whether it is a picture, and makes a preview of it, which is kept beside it. Where that
     /// can not be done there is none.
-    async fn look(&self, came: &Came, uploads: &Uploads) -> Option<Picture> {
+    async fn look(&self, came: &Came) -> Option<Picture> {
         let is_short = came.size <= self.limits.preview_source_bytes_max;
         if !is_short || !preview::is_picture(&came.head) {
             return None;
         }
         // One at a time, with all that it takes: it also ends in its turn if nobody waits any more.
-        let turn = Arc::clone(&uploads.previews).acquire_owned().await.ok()?;
+        let turn = Arc::clone(&self.previews).acquire_owned().await.ok()?;
         let source = self.objects.source(&self.path()).await.ok()?;
         let limits = self.limits.clone();
         let looked = tokio::task::spawn_blocking(move || {
@@ -354,20 +313,74 @@ fn ends_elsewhere() -> Error {
     Error::UploadBroken(Arc::new(io::Error::other(what)))
 }
 
+/// How fast bytes come, measured by the time that was waited for them: a place that takes them slowly is
+/// no fault of whoever sends them.
+struct Pace<'a> {
+    limits: &'a Limits,
+    ends: Instant,
+    /// In the window that is under way.
+    waited: Duration,
+    came: u64,
+}
+
+impl<'a> Pace<'a> {
+    fn new(limits: &'a Limits) -> Self {
+        // Whoever takes away what was not finished in its time counts on it that nobody writes any
+        // more.
+        let time_max = limits.upload_time_max.min(limits.attachment_grace / 2);
+        Self {
+            limits,
+            ends: Instant::now() + time_max,
+            waited: Duration::ZERO,
+            came: 0,
+        }
+    }
+
+    /// Waits for more bytes; if they come too slowly that is an error.
+    async fn next<B: AsRef<[u8]>>(
+        &mut self,
+        bytes: &mut (impl Stream<Item = io::Result<B>> + Unpin),
+    ) -> Option<io::Result<B>> {
+        loop {
+            let begun = Instant::now();
+            let window = begun + self.limits.upload_window.saturating_sub(self.waited);
+            let next = timeout_at(window.min(self.ends), bytes.next()).await;
+            if begun >= self.ends {
+                return Some(Err(io::ErrorKind::TimedOut.into()));
+            }
+            match next {
+                Ok(next) => {
+                    self.waited += begun.elapsed();
+                    if let Some(Ok(chunk)) = &next {
+                        self.came += chunk.as_ref().len() as u64;
+                    }
+                    return next;
+                }
+                Err(_) if self.came >= self.limits.upload_window_bytes_min => {
+                    (self.waited, self.came) = (Duration::ZERO, 0);
+                }
+                Err(late) => return Some(Err(late.into())),
+            }
+        }
+    }
+}
+
 /// A file that is written part by part; a short one at once.
-struct Parts<'a> {
-    attempt: &'a Attempt<'a>,
+struct Parts {
+    objects: Arc<Objects>,
+    tasks: Tasks,
     path: Path,
     part: Vec<u8>,
     upload: Option<Box<dyn MultipartUpload>>,
     under_way: Option<AbortOnDropHandle<object_store::Result<()>>>,
 }
 
-impl<'a> Parts<'a> {
-    fn new(attempt: &'a Attempt<'a>, path: Path) -> Self {
+impl Parts {
+    fn new(attempt: &Attempt) -> Self {
         Self {
-            attempt,
-            path,
+            objects: Arc::clone(&attempt.objects),
+            tasks: attempt.tasks.clone(),
+            path: attempt.path(),
             part: Vec::new(),
             upload: None,
             under_way: None,
@@ -375,7 +388,7 @@ impl<'a> Parts<'a> {
     }
 
     async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        let part_bytes = self.attempt.objects.part_bytes;
+        let part_bytes = self.objects.part_bytes;
         while !bytes.is_empty() {
             if self.part.len() == part_bytes {
                 self.send().await?;
@@ -393,7 +406,7 @@ impl<'a> Parts<'a> {
         let upload = match &mut self.upload {
             Some(upload) => upload,
             None => {
-                let begun = self.attempt.objects.begin(&self.path).await?;
+                let begun = self.objects.begin(&self.path).await?;
                 self.upload.insert(begun)
             }
         };
@@ -416,7 +429,7 @@ impl<'a> Parts<'a> {
     async fn finish(mut self) -> Result<()> {
         if self.upload.is_none() {
             let part = std::mem::take(&mut self.part);
-            return self.attempt.objects.put(&self.path, part).await;
+            return self.objects.put(&self.path, part).await;
         }
         self.send().await?;
         self.arrive().await?;
@@ -428,17 +441,60 @@ impl<'a> Parts<'a> {
     }
 }
 
-impl Drop for Parts<'_> {
+impl Drop for Parts {
     /// Tells the place that nothing more comes: one far away would keep what it has.
     fn drop(&mut self) {
         let Some(mut upload) = self.upload.take() else {
             return;
         };
         if tokio::runtime::Handle::try_current().is_ok() {
-            self.attempt.tasks.start(async move {
+            self.tasks.start(async move {
                 // A place that can not be reached is told by its own rules.
                 let _ = upload.abort().await;
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    /// How many bytes are taken of those that come a few each ten seconds, for ever.
+    async fn taken(bytes: usize, limits: &Limits) -> usize {
+        let slow = stream::unfold((), |()| async move {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Some((Ok(vec![0; bytes]), ()))
+        });
+        let (mut slow, mut pace, mut taken) = (pin!(slow), Pace::new(limits), 0);
+        loop {
+            match pace.next(&mut slow).await {
+                Some(Ok(bytes)) => taken += bytes.len(),
+                end => {
+                    let error = end.expect("it has no end").expect_err("an error");
+                    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                    return taken;
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_come_fast_enough_and_not_for_ever() {
+        let mut limits = Limits {
+            upload_window: Duration::from_secs(35),
+            upload_window_bytes_min: 300,
+            upload_time_max: Duration::from_secs(3_605),
+            ..Limits::default()
+        };
+
+        assert_eq!(taken(1, &limits).await, 3);
+        assert_eq!(taken(99, &limits).await, 3 * 99);
+        assert_eq!(taken(100, &limits).await, 360 * 100);
+        // Nobody writes any more when it is taken away.
+        limits.attachment_grace = Duration::from_secs(410);
+        assert_eq!(taken(100, &limits).await, 20 * 100);
     }
 }

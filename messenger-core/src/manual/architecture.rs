@@ -226,8 +226,7 @@
 //! pages that every send touches. A row says of each file whose it is, which message has it, and when it
 //! may go. **A row comes before its file, and goes after it**: whoever died in between left a row by
 //! which the next engine goes on. Before files go, the row is taken from everybody through the write
-//! path: no message can get one whose file is going. One file can be left that no row names: that of an
-//! upload that goes on after another has taken its place, and ends when that row is gone already.
+//! path: no message can get one whose file is going.
 //!
 //! What a message holds is in its own row as well, as JSON, so that pages, frames and history carry it
 //! without a second read; who may have the file is asked of the message whenever somebody asks. A file
@@ -235,7 +234,11 @@
 //!
 //! An upload holds two parts: one that is filled and one that is under way. An attempt that is begun again
 //! under the same client id takes the place of the one before, which is told to try again if it is still
-//! there: one that was left behind must not keep its client from going on.
+//! there: one that was left behind must not keep its client from going on. Its row stays until whoever
+//! writes its files says that this has ended, which is also so where nobody waits for it any more, and
+//! without such a word for the grace. That is twice as long as bytes may come, so no files are written
+//! after their row has gone; if a disk that hung should do so all the same, its upload finds no row and
+//! takes them away itself.
 //!
 //! Files that no row names are never looked for: an engine over the wrong place would take away all
 //! that another one has.

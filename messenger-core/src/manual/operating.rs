@@ -62,7 +62,8 @@
 //! time up to 44 MiB to be made small. `ATTACHMENT_BYTES_MAX` bounds a file, `ATTACHMENT_TYPES` what their
 //! senders say that they are, which nobody checks: whoever downloads one gets it as a file to keep, and
 //! browsers are told to run nothing of it. One person has at most 100 that were not sent, and 4 uploads
-//! at a time of 32 of all. What was not sent goes after a day, and what belonged to a deleted message
+//! at a time of 32 of all, and 16 downloads of 256. An upload of which less than 32 KiB came in 30 s that were
+//! waited for it ends, and so does one after six hours. What was not sent goes after a day, and what belonged to a deleted message
 //! within moments; if the place can not be reached, as soon as it can.
 //!
 //! `ATTACHMENTS_URL=s3://bucket/prefix` keeps them in a bucket, with `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
@@ -105,7 +106,7 @@
 //! at `/` needs TLS: browsers let a page keep itself, and lock between tabs, over https and on
 //! `localhost` only.
 //!
-//! Each connection is an open file. The server raises its soft limit of open files by itself, up to
+//! Each connection is an open file, and each attachment on its way another. The server raises its soft limit of open files by itself, up to
 //! the hard one, and warns at the start if that is below what `HTTP_MAX_CONNECTIONS` and
 //! `WS_MAX_CONNECTIONS` allow.
 //!

@@ -187,7 +187,8 @@
 //! `If-Range`), and `/preview` a small JPEG where `has_preview` says so; `width` and `height` tell how much
 //! room to leave for it. They never change, so what was fetched once may be kept, until its message is a
 //! tombstone or its conversation is gone. `media_type` is the sender's word: show a preview, and give the
-//! rest to the person as a file.
+//! rest to the person as a file. Of too many downloads at a time some are answered with 503: wait as
+//! `Retry-After` says.
 //!
 //! # Counting
 //!

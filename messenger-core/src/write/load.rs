@@ -77,7 +77,8 @@ const ATTACHMENTS_BEGUN: Shape<attachment::Entity> = Shape::by(
 const ATTACHMENTS_UNSENT: Shape<attachment::Entity> = Shape::by(
     "count attachments",
     &[attachment::Column::OwnerId, attachment::Column::DueAt],
-);
+)
+.only("t.state <> 3");
 const ERASURES: Shape<erasure::Entity> = Shape::by("load erasures", &[erasure::Column::UserId]);
 const CLIENT_WRITES: Shape<client_write::Entity> = Shape::by(
     "load client writes",

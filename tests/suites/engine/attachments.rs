@@ -1,8 +1,10 @@
 //! Attachments: who may send, see and keep them, and that none stays when nobody has it.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::slice;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -375,16 +377,21 @@ on_both_databases!(
         assert_eq!((sent.item, sent.created), (first.item, false));
 
         // Of two at once the later one goes on, and so does one after an attempt that broke off.
-        let endless = stream::iter([Ok(b"tw".to_vec())]).chain(stream::pending());
+        let is_asked = Cell::new(false);
+        let endless = stream::poll_fn(|_| {
+            is_asked.set(true);
+            Poll::<Option<io::Result<Vec<u8>>>>::Pending
+        });
         let attachments = engine
             .attachments()
             .once(ClientWriteId::parse("upload-2").unwrap());
         let mut stuck = Box::pin(attachments.upload(&alice.actor, new(), endless));
         eventually("it is begun", async || {
             assert!((&mut stuck).now_or_never().is_none());
-            world.place.count("attachments").await == 3
+            is_asked.get()
         })
         .await;
+        assert_eq!(world.place.count("attachments").await, 3);
         let second = upload_once(&alice, "upload-2", new(), b"two")
             .await
             .unwrap();
@@ -426,6 +433,58 @@ on_both_databases!(
             .await
             .unwrap();
         assert!(anew.created && anew.item.attachment.id != third.item.attachment.id);
+    }
+
+    async fn an_upload_that_ends_after_another_took_its_place_leaves_nothing(world: World) {
+        let engine = with(&world, quick).await;
+        let (alice, _, _) = meet(&engine).await;
+        let new = || file("film", "a/b");
+
+        for (kept, is_forgotten) in [(1, false), (2, true)] {
+            // The rest of it comes late.
+            let (rest, comes) = tokio::sync::oneshot::channel::<()>();
+            let rest_of_it = stream::once(async move {
+                comes.await.unwrap();
+                Ok(b"late".to_vec())
+            });
+            let bytes = stream::iter([Ok(b"too ".to_vec())]).chain(rest_of_it);
+            let id = format!("upload-{kept}");
+            let (stuck, once) = (alice.clone(), ClientWriteId::parse(&id).unwrap());
+            let stuck = tokio::spawn(async move {
+                let attachments = stuck.engine.attachments().once(once);
+                attachments.upload(&stuck.actor, new(), bytes).await
+            });
+            eventually("it is begun", async || {
+                world.place.count("attachments").await == kept
+            })
+            .await;
+            let second = upload_once(&alice, &id, new(), b"whole").await.unwrap();
+            assert!(second.created);
+            if is_forgotten {
+                let over = "UPDATE attachments SET due_at = 1 WHERE state = 3";
+                world.place.execute(over).await;
+                left(&world, kept).await;
+            } else {
+                // What is done with is taken away meanwhile, and what is being written is not.
+                let other = note(&alice).await;
+                let attachments = engine.attachments();
+                attachments.delete(&alice.actor, other).await.unwrap();
+                eventually("the other is taken away", async || {
+                    world.place.count("attachments").await == kept + 1
+                })
+                .await;
+            }
+
+            rest.send(()).unwrap();
+            let late = soon("an answer", stuck).await.unwrap();
+
+            assert!(matches!(late, Err(Error::Busy { .. })), "{late:?}");
+            left(&world, kept).await;
+            let id = second.item.attachment.id;
+            assert_eq!(download(&alice, id).await.unwrap(), b"whole");
+        }
+        let ends = "SELECT count(*) FROM attachments WHERE state = 3";
+        assert_eq!(world.place.number(ends).await, 0);
     }
 
     async fn what_was_deleted_goes_at_once_and_the_rest_stays(world: World) {
@@ -678,6 +737,66 @@ on_both_databases!(
         drop(running.remove(0));
         upload(&alice, file("note", "a/b"), b"x").await.unwrap();
         upload(&bob, file("note", "a/b"), b"x").await.unwrap();
+    }
+
+    async fn an_upload_whose_bytes_stop_coming_ends(world: World) {
+        let too_slow = |limits: &mut Limits| limits.upload_window = Duration::from_millis(5);
+        let too_long = |limits: &mut Limits| limits.upload_time_max = Duration::from_millis(5);
+        for (name, change) in [
+            ("alice", &too_slow as &dyn Fn(&mut Limits)),
+            ("bob", &too_long),
+        ] {
+            let engine = with(&world, |limits| {
+                quick(limits);
+                limits.uploads_max = 1;
+                change(limits);
+            })
+            .await;
+            let person = Person::join(&engine, name).await;
+            let bytes = stream::iter([Ok(vec![1; 1_500_000])]).chain(stream::pending());
+
+            let attachments = engine.attachments();
+            let upload = attachments.upload(&person.actor, file("film", "a/b"), bytes);
+            let refused = soon("an end", upload).await;
+
+            let Err(Error::UploadBroken(cause)) = &refused else {
+                panic!("{refused:?}");
+            };
+            let cause = cause.downcast_ref::<io::Error>().unwrap();
+            assert_eq!(cause.kind(), io::ErrorKind::TimedOut);
+            left(&world, 0).await;
+            engine.close().await;
+        }
+    }
+
+    async fn downloads_at_a_time_are_bounded_and_for_each_person(world: World) {
+        let engine = with(&world, |limits| {
+            limits.downloads_max = 3;
+            limits.downloads_per_user_max = 2;
+        })
+        .await;
+        let (alice, bob, direct) = meet(&engine).await;
+        let (_, id) = send_note(&alice, direct).await;
+        let begin = async |person: &Person| {
+            let open = engine.attachments().open(&person.actor, id).await.unwrap();
+            open.bytes(0..u64::MAX).await
+        };
+        let mut running = Vec::new();
+        for person in [&alice, &alice, &bob] {
+            running.push(begin(person).await.unwrap());
+        }
+
+        for person in [&alice, &bob] {
+            let refused = begin(person).await;
+            assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
+        }
+        // One that was read to its end, and one that was not.
+        for mut bytes in running.drain(..2) {
+            assert_eq!(bytes.try_next().await.unwrap().unwrap(), b"buy milk");
+        }
+        for person in [&alice, &bob] {
+            assert_eq!(download(person, id).await.unwrap(), b"buy milk");
+        }
     }
 
     async fn a_picture_is_known_by_its_bytes(world: World) {

@@ -2,7 +2,8 @@
 //!
 //! - `hashings_*`, `revocations_remembered_max`, `message_chars_max`, `metadata_bytes_max`,
 //!   `reaction_bytes_max`: unit tests beside the code;
-//! - `attachment_*`, `attachments_*`, `uploads_*`: `attachments`, and beside the code;
+//! - `attachment_*`, `attachments_*`, `uploads_*`, `upload_*`, `downloads_*`: `attachments`, and beside
+//!   the code;
 //! - `preview_*`: beside the code;
 //! - `pref_bytes_max`, `json_depth_max`: beside the code as well;
 //! - `erased_at_once_max`: `deletions::an_erasure_that_was_cut_off_…`;
