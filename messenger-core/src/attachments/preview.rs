@@ -15,6 +15,14 @@ const SIDE_MAX: u32 = 640;
 const SOURCE_SIDE_MAX: u32 = 20_000;
 /// How well a preview is kept, of 100.
 const QUALITY: u8 = 80;
+/// The longest of what is told about a picture and read, which says how it stands.
+const EXIF_BYTES_MAX: u64 = 64 * 1024;
+/// What the decoder of a PNG may take for rows and for what is told about the picture, which it keeps or
+/// unpacks; and for both at a time.
+const PNG_PART_BYTES_MAX: u64 = 2 * 1024 * 1024;
+const PNG_PARTS: u64 = 2;
+/// Parts of a file that are looked at for what it tells.
+const PARTS_MAX: usize = 10_000;
 /// Bytes by which a picture is recognised.
 pub(super) const HEAD_BYTES: usize = 16;
 
@@ -52,17 +60,23 @@ pub(super) fn look(mut source: impl BufRead + Seek, limits: &Limits) -> Option<P
     let at_most = (&mut source).take(HEAD_BYTES as u64).read_to_end(&mut head);
     at_most.ok()?;
     let format = format(&head)?;
-    let is_progressive = format == ImageFormat::Jpeg && is_progressive(&mut source);
+    let memory_max = limits.preview_memory_bytes_max;
+    let told = match format {
+        ImageFormat::Jpeg => of_jpeg(&mut source, length),
+        ImageFormat::Png => of_png(&mut source),
+        ImageFormat::WebP => of_webp(&mut source)?,
+        _ => Told::default(),
+    };
+    // A JPEG is read whole, from a copy where it is far away, and what it tells is copied once more.
+    let opening = length.saturating_mul(2).saturating_add(told.copied);
+    if format == ImageFormat::Jpeg && opening > memory_max {
+        return None;
+    }
     source.rewind().ok()?;
-    let mut bounds = image::Limits::default();
-    bounds.max_image_width = Some(SOURCE_SIDE_MAX);
-    bounds.max_image_height = Some(SOURCE_SIDE_MAX);
-    bounds.max_alloc = Some(limits.preview_memory_bytes_max);
-    let mut reader = ImageReader::with_format(source, format);
-    reader.limits(bounds);
-    let mut decoder = reader.into_decoder().ok()?;
+    let decoder = decoder(source, format, memory_max)?;
     let (width, height) = decoder.dimensions();
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = told.exif.as_deref().and_then(Orientation::from_exif_chunk);
+    let orientation = orientation.unwrap_or(Orientation::NoTransforms);
     let turned = matches!(
         orientation,
         Orientation::Rotate90
@@ -78,17 +92,19 @@ pub(super) fn look(mut source: impl BufRead + Seek, limits: &Limits) -> Option<P
 
     // What its decoder holds beside what it gives and the file: the screen of an animation, planes of
     // colours, and of a progressive JPEG all its coefficients (measured).
-    let area = u64::from(width) * u64::from(height);
+    let area = (u64::from(width) * u64::from(height)).max(told.area);
     let beside = match format {
-        ImageFormat::Jpeg if is_progressive => area.saturating_mul(15),
+        ImageFormat::Jpeg if told.is_progressive => area.saturating_mul(15),
         ImageFormat::Gif | ImageFormat::WebP => area.saturating_mul(4),
+        ImageFormat::Png => PNG_PARTS * PNG_PART_BYTES_MAX,
         _ => 0,
     };
     let takes = decoder
         .total_bytes()
         .saturating_add(beside)
-        .saturating_add(length);
-    if takes > limits.preview_memory_bytes_max {
+        .saturating_add(length)
+        .saturating_add(told.copied);
+    if takes > memory_max {
         return Some(Picture {
             pixels,
             preview: None,
@@ -131,25 +147,152 @@ fn over_white(part: u8, alpha: u8) -> u8 {
     u8::try_from(mixed).unwrap_or(u8::MAX)
 }
 
-/// Whether a JPEG is told in several scans, each of the whole picture.
-fn is_progressive(source: &mut (impl Read + Seek)) -> bool {
-    // Segments, each with its length after its marker, up to the one that begins the picture.
-    let mut at = 2;
-    let mut segment = [0; 4];
-    while source.seek(SeekFrom::Start(at)).is_ok() && source.read_exact(&mut segment).is_ok() {
-        let [0xff, marker, high, low] = segment else {
-            break;
-        };
-        match marker {
-            0xc2 | 0xc6 | 0xca | 0xce => return true,
-            0xc0..=0xc3 | 0xda => return false,
-            // Markers may be filled up with more of 0xff.
-            0xff => at += 1,
-            _ => at += 2 + u64::from(u16::from_be_bytes([high, low])),
+/// Opens a picture within bounds.
+fn decoder<'a>(
+    source: impl BufRead + Seek + 'a,
+    format: ImageFormat,
+    memory_max: u64,
+) -> Option<impl ImageDecoder + 'a> {
+    let mut bounds = image::Limits::default();
+    bounds.max_image_width = Some(SOURCE_SIDE_MAX);
+    bounds.max_image_height = Some(SOURCE_SIDE_MAX);
+    bounds.max_alloc = Some(match format {
+        ImageFormat::Png => PNG_PART_BYTES_MAX,
+        // A frame may be larger than the screen.
+        _ => memory_max / 2,
+    });
+    let mut reader = ImageReader::with_format(source, format);
+    reader.limits(bounds);
+    reader.into_decoder().ok()
+}
+
+/// What a file tells about its picture. It is read here and not by the decoders: they take as much memory
+/// as it claims to need, whether it is there or not, or copy it as often as they are asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// What says how the picture stands.
+    exif: Option<Vec<u8>>,
+    /// Whether a JPEG is told in several scans, each of the whole picture.
+    is_progressive: bool,
+    /// Bytes that the decoder of a JPEG copies.
+    copied: u64,
+    /// The largest picture within a WebP, in pixels, which may be larger than what it says of itself.
+    area: u64,
+}
+
+impl Told {
+    /// Keeps what is there of the first that tells how the picture stands, unless it is too long.
+    fn keep(&mut self, source: &mut (impl Read + Seek), at: u64, length: u64) {
+        if self.exif.is_some() || length > EXIF_BYTES_MAX {
+            return;
+        }
+        let mut exif = Vec::new();
+        if source.seek(SeekFrom::Start(at)).is_ok()
+            && source.take(length).read_to_end(&mut exif).is_ok()
+        {
+            let begins = exif.strip_prefix(b"Exif\0\0".as_slice());
+            self.exif = Some(begins.map(<[u8]>::to_vec).unwrap_or(exif));
         }
     }
-    // Not understood: the dearer way is taken for it.
-    true
+}
+
+fn read_at<const N: usize>(source: &mut (impl Read + Seek), at: u64) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    source.seek(SeekFrom::Start(at)).ok()?;
+    source.read_exact(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Segments, each with its length after its marker, up to the first scan.
+fn of_jpeg(source: &mut (impl Read + Seek), length: u64) -> Told {
+    let (mut told, mut at, mut is_known) = (Told::default(), 2, false);
+    for _ in 0..PARTS_MAX {
+        let Some([0xff, marker, high, low]) = read_at(source, at) else {
+            break;
+        };
+        let size = u64::from(u16::from_be_bytes([high, low]));
+        match marker {
+            0xc2 | 0xc6 | 0xca | 0xce => break,
+            0xc0 | 0xc1 | 0xc3 => is_known = true,
+            0xda if is_known => return told,
+            0xe0..=0xef | 0xfe => {
+                if marker == 0xe1 && read_at(source, at + 4) == Some(*b"Exif\0\0") {
+                    told.keep(source, at + 4, size.saturating_sub(2));
+                }
+                told.copied += size;
+            }
+            _ => {}
+        }
+        // Markers may be filled up with more of 0xff.
+        at += if marker == 0xff { 1 } else { 2 + size };
+    }
+    // Told in several scans, between which more may be told, or not understood, which may be the same.
+    told.is_progressive = true;
+    told.copied = length;
+    told
+}
+
+/// Chunks, each with its length before its name, up to the first of the picture.
+fn of_png(source: &mut (impl Read + Seek)) -> Told {
+    let (mut told, mut at) = (Told::default(), 8);
+    for _ in 0..PARTS_MAX {
+        let Some([a, b, c, d, name @ ..]) = read_at::<8>(source, at) else {
+            break;
+        };
+        let size = u64::from(u32::from_be_bytes([a, b, c, d]));
+        match &name {
+            b"eXIf" => told.keep(source, at + 8, size),
+            b"IDAT" => break,
+            _ => {}
+        }
+        at += 12 + size;
+    }
+    told
+}
+
+/// Chunks, each with its length after its name; frames have some of their own. `None` if there are so many
+/// that some were not looked at.
+fn of_webp(source: &mut (impl Read + Seek)) -> Option<Told> {
+    let (mut told, mut at) = (Told::default(), 12);
+    for _ in 0..PARTS_MAX {
+        let Some((name, size)) = webp_chunk(source, at) else {
+            return Some(told);
+        };
+        match &name {
+            b"EXIF" => told.keep(source, at + 8, size),
+            b"VP8 " => told.area = told.area.max(webp_area(source, at + 8)),
+            b"ANMF" => {
+                // What shines through, perhaps, and the picture.
+                let mut at = at + 24;
+                for _ in 0..2 {
+                    let Some((name, size)) = webp_chunk(source, at) else {
+                        break;
+                    };
+                    if &name == b"VP8 " {
+                        told.area = told.area.max(webp_area(source, at + 8));
+                    }
+                    at += 8 + size + size % 2;
+                }
+            }
+            _ => {}
+        }
+        at += 8 + size + size % 2;
+    }
+    None
+}
+
+fn webp_chunk(source: &mut (impl Read + Seek), at: u64) -> Option<([u8; 4], u64)> {
+    let [a, b, c, d, size @ ..] = read_at::<8>(source, at)?;
+    Some(([a, b, c, d], u32::from_le_bytes(size).into()))
+}
+
+/// The size of a picture that begins there, by itself.
+fn webp_area(source: &mut (impl Read + Seek), at: u64) -> u64 {
+    let Some([a, b, c, d]) = read_at(source, at + 6) else {
+        return 0;
+    };
+    let side = |pair| u64::from(u16::from_le_bytes(pair) & 0x3fff);
+    side([a, b]) * side([c, d])
 }
 
 #[cfg(test)]
@@ -286,13 +429,170 @@ mod tests {
 
     #[test]
     fn a_progressive_jpeg_is_known_by_its_segments() {
+        let told = |bytes: &[u8]| of_jpeg(&mut Cursor::new(bytes), bytes.len() as u64);
         let plain = encoded(&red(8, 8), ImageFormat::Jpeg);
-        assert!(!is_progressive(&mut Cursor::new(&plain)));
-        assert!(!is_progressive(&mut Cursor::new(turned())));
+        assert!(!told(&plain).is_progressive);
+        assert!(!told(&turned()).is_progressive);
         let mut progressive = plain;
         let frame = progressive.windows(2).position(|pair| pair == [0xff, 0xc0]);
         progressive[frame.expect("a frame") + 1] = 0xc2;
-        assert!(is_progressive(&mut Cursor::new(&progressive)));
-        assert!(is_progressive(&mut Cursor::new([0xff, 0xd8])));
+        assert!(told(&progressive).is_progressive);
+        assert!(told(&[0xff, 0xd8]).is_progressive);
+    }
+
+    /// What says that a picture is to be turned a quarter to the right, and is so long.
+    fn quarter(length: usize) -> Vec<u8> {
+        let mut exif = b"MM\0*\0\0\0\x08\0\x01".to_vec();
+        exif.extend_from_slice(&[0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0]);
+        exif.resize(length, 0);
+        exif
+    }
+
+    fn webp(parts: &[(&[u8; 4], &[u8], usize)]) -> Vec<u8> {
+        let mut bytes = b"WEBP".to_vec();
+        for (name, content, claimed) in parts {
+            bytes.extend_from_slice(*name);
+            bytes.extend_from_slice(&u32::try_from(*claimed).expect("short").to_le_bytes());
+            bytes.extend_from_slice(content);
+            bytes.resize(bytes.len().next_multiple_of(2), 0);
+        }
+        let length = u32::try_from(bytes.len()).expect("short").to_le_bytes();
+        [b"RIFF".as_slice(), &length, &bytes].concat()
+    }
+
+    #[test]
+    fn a_webp_tells_how_it_stands_and_no_more_than_it_may() {
+        let plain = encoded(&red(40, 20), ImageFormat::WebP);
+        let picture = &plain[20..];
+        // Something is told of it; 40 wide, 20 high.
+        let says = [0x08, 0, 0, 0, 39, 0, 0, 19, 0, 0];
+
+        for (length, claimed, pixels) in [
+            (64, 64, (20, 40)),
+            (65_536, 65_536, (20, 40)),
+            // As much as it claims and too much, and far more than there is.
+            (65_538, 65_538, (40, 20)),
+            (64, 0xffff_fff0, (40, 20)),
+        ] {
+            let exif = quarter(length);
+            let bytes = webp(&[
+                (b"VP8X", &says, 10),
+                (b"VP8L", picture, picture.len()),
+                (b"EXIF", &exif, claimed),
+            ]);
+            let told = of_webp(&mut Cursor::new(&bytes)).expect("few parts");
+            assert_eq!(told.exif.is_some(), pixels == (20, 40), "{claimed}");
+            let picture = look(Cursor::new(bytes), &Limits::default()).expect("a picture");
+            assert_eq!(picture.pixels, pixels, "{claimed}");
+            assert_eq!(decoded(&picture).dimensions(), pixels, "{claimed}");
+        }
+    }
+
+    #[test]
+    fn a_webp_that_hides_a_larger_picture_takes_what_that_takes() {
+        let says = [0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        // One point by its head; its picture is 16,383 wide and high.
+        let huge = [0x10, 0, 0, 0x9d, 0x01, 0x2a, 0xff, 0x3f, 0xff, 0x3f];
+        let frame = webp(&[(b"VP8 ", &huge, huge.len())]);
+        let frame = [&[0; 16], &frame[12..]].concat();
+        for bytes in [
+            webp(&[(b"VP8X", &[0; 10], 10), (b"VP8 ", &huge, huge.len())]),
+            webp(&[
+                (b"VP8X", &says, 10),
+                (b"ANIM", &[0; 6], 6),
+                (b"ANMF", &frame, frame.len()),
+            ]),
+        ] {
+            let told = of_webp(&mut Cursor::new(&bytes)).expect("few parts");
+            assert_eq!(told.area, 16_383 * 16_383);
+
+            let picture = look(Cursor::new(bytes), &Limits::default());
+
+            let expected = Picture {
+                pixels: (1, 1),
+                preview: None,
+            };
+            assert_eq!(picture, Some(expected));
+        }
+        let many = vec![(b"XXXX", b"".as_slice(), 0); PARTS_MAX];
+        assert_eq!(look(Cursor::new(webp(&many)), &Limits::default()), None);
+    }
+
+    #[test]
+    fn what_a_png_tells_is_unpacked_and_kept_within_bounds() {
+        let with_colours = |length: usize| {
+            let mut bytes = Vec::new();
+            let mut encoder = PngEncoder::new(&mut bytes);
+            encoder.set_icc_profile(vec![0; length]).expect("taken");
+            encoder.set_exif_metadata(quarter(64)).expect("taken");
+            let picture = [7; 40 * 20];
+            encoder
+                .write_image(&picture, 40, 20, image::ExtendedColorType::L8)
+                .expect("written");
+            bytes
+        };
+        for (length, is_unpacked) in [(100_000, true), (8 << 20, false)] {
+            let bytes = with_colours(length);
+            assert!(bytes.len() < 50_000);
+            let opened = decoder(Cursor::new(&bytes), ImageFormat::Png, 44 << 20);
+            let profile = opened.expect("a picture").icc_profile().expect("read");
+            assert_eq!(profile.is_some(), is_unpacked, "{length}");
+
+            let picture = look(Cursor::new(bytes), &Limits::default()).expect("a picture");
+            assert_eq!(picture.pixels, (20, 40));
+            assert!(picture.preview.is_some());
+        }
+
+        // A text that is kept as it is.
+        let plain = with_colours(1);
+        for (length, is_taken) in [(500_000, true), (3 << 20, false)] {
+            let mut text = b"tEXtnote\0".to_vec();
+            text.resize(4 + length, b'x');
+            let mut bytes = plain[..33].to_vec();
+            bytes.extend_from_slice(&u32::try_from(length).expect("short").to_be_bytes());
+            bytes.extend_from_slice(&text);
+            bytes.extend_from_slice(&crc(&text).to_be_bytes());
+            bytes.extend_from_slice(&plain[33..]);
+            let picture = look(Cursor::new(bytes), &Limits::default());
+            assert_eq!(picture.is_some(), is_taken, "{length}");
+        }
+    }
+
+    /// The sum at the end of each chunk of a PNG.
+    fn crc(bytes: &[u8]) -> u32 {
+        let sum = bytes.iter().fold(u32::MAX, |sum, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| match sum & 1 {
+                1 => 0xedb8_8320 ^ (sum >> 1),
+                _ => sum >> 1,
+            })
+        });
+        !sum
+    }
+
+    #[test]
+    fn what_a_jpeg_tells_counts_as_it_is_copied() {
+        let plain = turned();
+        let mut bytes = plain[..2].to_vec();
+        for _ in 0..40 {
+            bytes.extend_from_slice(&[0xff, 0xe2, 0xff, 0xff]);
+            bytes.extend_from_slice(&[0; 65_533]);
+        }
+        bytes.extend_from_slice(&plain[2..]);
+        let length = bytes.len() as u64;
+        let told = of_jpeg(&mut Cursor::new(&bytes), length);
+        let copied = told.copied;
+        assert!(copied > 40 * 65_535 && copied < length);
+        assert!(told.exif.is_some() && !told.is_progressive);
+
+        let least = 2 * length + copied;
+        for (memory, is_taken) in [(least, true), (least - 1, false)] {
+            let limits = Limits {
+                preview_memory_bytes_max: memory,
+                ..Limits::default()
+            };
+            let picture = look(Cursor::new(&bytes), &limits);
+            let pixels = picture.map(|picture| picture.pixels);
+            assert_eq!(pixels, is_taken.then_some((20, 40)), "{memory}");
+        }
     }
 }
