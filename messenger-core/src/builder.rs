@@ -309,7 +309,11 @@ impl EngineBuilder {
         let transfers = Transfers::new(&self.limits);
         #[cfg(feature = "attachments")]
         let objects = match &self.attachments {
-            Some(place) => Some(Arc::new(Objects::open(place, self.durability).await?)),
+            Some(place) => {
+                let objects = Objects::open(place, self.durability).await?;
+                objects.settle(place, &store).await?;
+                Some(Arc::new(objects))
+            }
             None => None,
         };
 

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::builder::Durability;
 use crate::error::{Cause, Error, Invalid, Result};
 use crate::ids::AttachmentId;
+use crate::store::Store;
 
 /// Bytes in one piece of what is written into a folder or memory, and of what is read from a folder.
 const PART_BYTES: usize = 1024 * 1024;
@@ -33,6 +34,8 @@ const PIECE_BYTES: u64 = 64 * 1024;
 /// Bytes in one part of what goes to S3, which takes 10,000 of at least 5 MiB.
 #[cfg(feature = "s3")]
 const S3_PART_BYTES: usize = 8 * 1024 * 1024;
+/// The file by which a place is known: it has the id that the database knows it by.
+const MARK: &str = "place";
 /// Time for a place to show that it can be written to.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -59,8 +62,11 @@ enum Place {
 }
 
 impl AttachmentStore {
-    /// A folder, which is made with mode 0700 if it does not exist. Several engines over one database
+    /// A folder, which is made if it does not exist, and gets mode 0700. Several engines over one database
     /// need the same one.
+    ///
+    /// A file `place` in it tells the database that it is the right one: opening fails with
+    /// [`Error::Setup`] if it is another one, or none, because a disk is not there.
     pub fn folder(path: impl Into<PathBuf>) -> Self {
         Self(Place::Folder(path.into()))
     }
@@ -175,6 +181,42 @@ impl Objects {
         Ok(objects)
     }
 
+    /// Insists that this is the place that the database knows; one that knows none learns it. Memory is
+    /// another one each time.
+    pub(crate) async fn settle(&self, place: &AttachmentStore, store: &Store) -> Result<()> {
+        if let Place::Memory(_) = place.0 {
+            return Ok(());
+        }
+        let path = self.prefix.clone().join(MARK);
+        let here = match self.read_all(&path).await {
+            Ok(text) => Some(String::from_utf8_lossy(&text).trim().to_owned()),
+            Err(Error::AttachmentNotFound) => None,
+            Err(error) => return Err(error),
+        };
+        let known = match (store.find_attachments().await?, &here) {
+            (Some(known), _) => known,
+            (None, Some(here)) => store.note_attachments(here.clone()).await?,
+            (None, None) => {
+                // Of two engines that come first at a time, both write the same.
+                let fresh = store.deployment.to_string();
+                self.put(&path, fresh.clone().into_bytes()).await?;
+                let known = store.note_attachments(fresh.clone()).await?;
+                if known == fresh {
+                    return Ok(());
+                }
+                known
+            }
+        };
+        if here.as_ref() == Some(&known) {
+            return Ok(());
+        }
+        let what = format!(
+            "{place} is not where the attachments of this database are: mount or name that place, or \
+             if it is lost for good, make a file called {MARK} in this one with the line {known}"
+        );
+        Err(Error::Setup(what, None))
+    }
+
     /// Writes something and takes it away again.
     async fn probe(&self) -> Result<(), StoreError> {
         let path = self
@@ -279,15 +321,31 @@ impl Objects {
     }
 }
 
-/// Makes a folder that nobody else can look into, unless it is there.
+/// Makes a folder that nobody else can look into, or makes one that is there so if it belongs to whoever
+/// runs this program.
 fn make_folder(path: &FilePath) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     {
-        use std::os::unix::fs::DirBuilderExt;
+        use std::fs::{Permissions, set_permissions};
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+
         builder.mode(0o700);
+        builder.create(path)?;
+        let mode = path.metadata()?.permissions().mode();
+        if mode & 0o077 != 0
+            && let Err(error) = set_permissions(path, Permissions::from_mode(0o700))
+        {
+            tracing::warn!(
+                path = %path.display(),
+                error = &error as &dyn StdError,
+                "others can look into the folder of attachments"
+            );
+        }
+        Ok(())
     }
+    #[cfg(not(unix))]
     builder.create(path)
 }
 
@@ -342,14 +400,15 @@ fn translate(kind: ErrorKind, cause: Cause) -> Error {
 
 #[cfg(feature = "s3")]
 mod s3 {
-    use object_store::aws::AmazonS3Builder;
+    use object_store::ClientConfigKey;
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
     use super::{Arc, Objects, Path, S3_PART_BYTES, StoreError};
 
     pub(super) fn open(url: &str) -> Result<Objects, StoreError> {
         let place = url.strip_prefix("s3://").unwrap_or(url);
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        let store = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let store = patient(AmazonS3Builder::from_env()).with_bucket_name(bucket);
         Ok(Objects {
             store: Arc::new(store.build()?),
             folder: None,
@@ -357,11 +416,41 @@ mod s3 {
             part_bytes: S3_PART_BYTES,
         })
     }
+
+    /// Waits for a bucket as long as something comes: the library ends a request after 30 s whether
+    /// it goes on or not, and so a long download.
+    pub(super) fn patient(builder: AmazonS3Builder) -> AmazonS3Builder {
+        [
+            (ClientConfigKey::Timeout, "1day"),
+            (ClientConfigKey::ConnectTimeout, "10s"),
+            (ClientConfigKey::ReadTimeout, "30s"),
+        ]
+        .into_iter()
+        .fold(builder, |builder, (key, time)| {
+            builder.with_config(AmazonS3ConfigKey::Client(key), time)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "s3")]
+    #[test]
+    fn a_long_download_from_a_bucket_is_not_cut_while_it_goes_on() {
+        use object_store::ClientConfigKey;
+        use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+
+        let builder = s3::patient(AmazonS3Builder::new().with_allow_http(true));
+        let set = |key| builder.get_config_value(&AmazonS3ConfigKey::Client(key));
+        let set = |key| set(key).unwrap_or_default();
+
+        assert_eq!(set(ClientConfigKey::Timeout), "1day");
+        assert_eq!(set(ClientConfigKey::ReadTimeout), "30s");
+        assert_eq!(set(ClientConfigKey::ConnectTimeout), "10s");
+        assert_eq!(set(ClientConfigKey::AllowHttp), "true");
+    }
 
     #[test]
     fn a_place_is_an_absolute_folder_or_what_this_program_was_built_for() {

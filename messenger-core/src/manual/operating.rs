@@ -18,6 +18,11 @@
 //! the start which. All servers over one database need the same place, a shared folder or a bucket.
 //! Nothing in it has a name that somebody gave it.
 //!
+//! A file `place` in it, a line that the database knows, says that it is the right one: with another
+//! place, or an empty one because a disk is not there, no server starts. To move the attachments, copy all
+//! of it with that file while no server runs, and name the new place. If they are lost for good, make the
+//! file in the new place with the line that the refusal to start names.
+//!
 //! An SQLite database is three files while a server runs (`app.db`, `-wal`, `-shm`) and one after it
 //! has stopped. Do not copy one of three.
 //!

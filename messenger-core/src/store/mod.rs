@@ -138,6 +138,22 @@ impl Store {
         })
     }
 
+    /// Which place has the attachments, if any has.
+    #[cfg(feature = "attachments")]
+    pub(crate) async fn find_attachments(&self) -> Result<Option<String>> {
+        schema::find_attachments(&self.read()).await
+    }
+
+    /// Notes which place has the attachments, and returns which one was noted first.
+    #[cfg(feature = "attachments")]
+    pub(crate) async fn note_attachments(&self, place: String) -> Result<String> {
+        let write = self.write.lock().await;
+        match &*write {
+            Some(write) => schema::note_attachments(write, place).await.map_err(locked),
+            None => Err(Error::Closed),
+        }
+    }
+
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }

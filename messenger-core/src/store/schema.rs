@@ -20,6 +20,10 @@ const DEPLOYMENT: &str = "deployment";
 /// The name under which the key is kept that authenticates cursors.
 const CURSOR_KEY: &str = "cursor_key";
 
+/// The name under which it is kept which place has the attachments.
+#[cfg(feature = "attachments")]
+const ATTACHMENTS: &str = "attachments";
+
 /// Brings the schema up to date in one transaction and returns its version: a crash in the
 /// middle leaves the old schema, and two processes that start together do it once.
 pub(super) async fn migrate(
@@ -162,6 +166,22 @@ pub(super) async fn deployment(db: &DatabaseConnection) -> Result<(Uuid, Vec<u8>
         .decode(key)
         .map_err(|_| damaged(CURSOR_KEY))?;
     Ok((id, key))
+}
+
+/// Reads which place has the attachments, if any has.
+#[cfg(feature = "attachments")]
+pub(super) async fn find_attachments(db: &impl ConnectionTrait) -> Result<Option<String>> {
+    let row = meta::Entity::find_by_id(ATTACHMENTS).one(db).await?;
+    Ok(row.map(|row| row.value))
+}
+
+/// Notes which place has the attachments, and returns which one was noted first.
+#[cfg(feature = "attachments")]
+pub(super) async fn note_attachments(db: &DatabaseConnection, place: String) -> Result<String> {
+    let transaction = begin_write(db).await?;
+    let place = fact(&transaction, ATTACHMENTS, place).await?;
+    transaction.commit().await?;
+    Ok(place)
 }
 
 /// Reads a fact about the deployment, which is `fresh` if nobody knows it yet.

@@ -138,13 +138,14 @@ async fn may_have(person: &Person, id: AttachmentId) -> bool {
     }
 }
 
-/// The files below a folder, whatever they are called.
+/// The files below a folder, whatever they are called but for the one by which it is known.
 fn files(folder: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return 0;
     };
     entries
         .map(|entry| entry.unwrap().path())
+        .filter(|path| *path != folder.join("place"))
         .map(|path| if path.is_dir() { files(&path) } else { 1 })
         .sum()
 }
@@ -883,6 +884,57 @@ on_both_databases!(
                 .to_string()
                 .contains("attachments can not be kept in the folder")
         );
+    }
+
+    async fn another_place_than_the_one_that_is_known_ends_the_opening(world: World) {
+        use std::os::unix::fs::PermissionsExt;
+
+        let engine = with(&world, |_| {}).await;
+        let (alice, _, direct) = meet(&engine).await;
+        let (_, sent) = send_note(&alice, direct).await;
+        engine.close().await;
+        let (place, away) = (folder(&world), world.place.folder().join("away"));
+        let opened = async |at: &Path| {
+            let place = AttachmentStore::folder(at);
+            world.place.builder().attachments(place).open().await
+        };
+        let refused = async |at: &Path| {
+            let error = opened(at).await.unwrap_err();
+            assert!(matches!(error, Error::Setup(..)), "{error:?}");
+            let text = error.to_string();
+            let known = std::fs::read_to_string(away.join("place")).unwrap();
+            let way = format!("make a file called place in this one with the line {known}");
+            assert!(text.contains(&way) && !text.contains('\n'), "{text}");
+        };
+
+        // A disk that is not there leaves an empty folder behind; it has moved as a whole.
+        std::fs::rename(&place, &away).unwrap();
+        std::fs::create_dir(&place).unwrap();
+        refused(&place).await;
+        std::fs::write(place.join("place"), "that of another database\n").unwrap();
+        refused(&place).await;
+        let engine = opened(&away).await.unwrap();
+        assert!(may_have(&alice.at(&engine), sent).await);
+        engine.close().await;
+
+        // It is lost, and somebody says so.
+        let known = std::fs::read_to_string(away.join("place")).unwrap();
+        std::fs::write(place.join("place"), known + "\n").unwrap();
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let engine = opened(&place).await.unwrap();
+        let alice = alice.at(&engine);
+        let lost = download(&alice, sent).await;
+        assert!(matches!(lost, Err(Error::AttachmentNotFound)), "{lost:?}");
+        let id = note(&alice).await;
+        assert_eq!(download(&alice, id).await.unwrap(), b"buy milk");
+        let mode = std::fs::metadata(&place).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        engine.close().await;
+
+        // A database of before there was such a file learns it again.
+        let forgotten = "DELETE FROM sync_meta WHERE key = 'attachments'";
+        world.place.execute(forgotten).await;
+        opened(&away).await.unwrap().close().await;
     }
 
     async fn of_several_who_want_one_attachment_one_message_gets_it(world: World) {
