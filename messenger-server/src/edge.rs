@@ -36,7 +36,10 @@ pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, a body that was refused is still read, so that a client which
 /// writes first and reads then gets to see the answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(3);
-const LINGER_BYTES_MAX: usize = 16 << 20;
+const LINGER_BYTES_MAX: u64 = 16 << 20;
+/// The same for an upload that was answered before its end, as a repetition is: as many bytes as a file may
+/// have, for as long as a slow line may take.
+const UPLOAD_LINGER_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 /// Longest request id that is taken from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -133,13 +136,48 @@ pub(crate) struct Methods {
     allow: HeaderValue,
 }
 
+/// Where bodies are posted that their route reads as they come, with limits of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Uploads {
+    pub(crate) path: String,
+    pub(crate) bytes_max: u64,
+}
+
+/// How much of a body is read behind an answer.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    bytes_max: u64,
+    time_max: Duration,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self {
+            bytes_max: LINGER_BYTES_MAX,
+            time_max: LINGER_TIME_MAX,
+        }
+    }
+}
+
+impl Uploads {
+    /// What is read of an upload that was answered so. Whoever is a stranger is not listened to for long.
+    fn rest(&self, outcome: &Result<Response, Failure>) -> Rest {
+        match outcome {
+            Err(failure) if failure.status() == StatusCode::UNAUTHORIZED => Rest::default(),
+            _ => Rest {
+                bytes_max: self.bytes_max.max(LINGER_BYTES_MAX),
+                time_max: UPLOAD_LINGER_TIME_MAX,
+            },
+        }
+    }
+}
+
 /// An endpoint with all that surrounds it.
 pub(crate) struct Edge<E> {
     pub(crate) inner: E,
     pub(crate) origins: Origins,
     pub(crate) body_bytes_max: usize,
-    /// The path to which bodies are posted that their route reads as they come, with limits of its own.
-    pub(crate) uploads: Option<String>,
+    pub(crate) uploads: Option<Uploads>,
     pub(crate) methods: Vec<Methods>,
     /// Where requests are counted.
     pub(crate) requests: Arc<Requests>,
@@ -196,9 +234,14 @@ impl<E: Endpoint> Edge<E> {
             return preflight;
         }
         require_plain(request.headers())?;
-        let uploads = self.uploads.as_deref();
-        if request.method() == Method::POST && uploads == Some(request.uri().path()) {
-            return self.pass_on(request, uri, seen).await;
+        if request.method() == Method::HEAD {
+            // It asks about the whole: only `GET` has parts (RFC 9110, section 14.2).
+            request.headers_mut().remove(header::RANGE);
+        }
+        let uploads = self.uploads.as_ref();
+        let uploads = uploads.filter(|uploads| uploads.path == request.uri().path());
+        if let (&Method::POST, Some(uploads)) = (request.method(), uploads) {
+            return self.pass_on(request, uploads, uri, seen).await;
         }
         self.take_in(&mut request).await?;
         match tokio::time::timeout(ANSWER_TIME_MAX, self.inner.call(request)).await {
@@ -212,6 +255,7 @@ impl<E: Endpoint> Edge<E> {
     async fn pass_on(
         &self,
         mut request: Request,
+        uploads: &Uploads,
         uri: &Uri,
         seen: &mut Seen,
     ) -> Result<Response, Failure> {
@@ -221,7 +265,7 @@ impl<E: Endpoint> Edge<E> {
         let outcome = self.answered(outcome, uri, seen);
         if !body.has_ended() {
             seen.body_left = true;
-            linger(Box::pin(body));
+            linger(Box::pin(body), uploads.rest(&outcome));
         }
         outcome
     }
@@ -284,14 +328,14 @@ impl<E: Endpoint> Edge<E> {
         }
         let mut chunks: Chunks = Box::pin(body.into_bytes_stream());
         if declared.is_some_and(|bytes: u64| bytes > self.body_bytes_max as u64) {
-            linger(chunks);
+            linger(chunks, Rest::default());
             return Err(too_large());
         }
         let whole = collect(&mut chunks, self.body_bytes_max);
         match tokio::time::timeout(BODY_TIME_MAX, whole).await {
             Ok(Ok(Some(body))) => request.set_body(body),
             Ok(Ok(None)) => {
-                linger(chunks);
+                linger(chunks, Rest::default());
                 return Err(too_large());
             }
             Ok(Err(_)) => return Err(unreadable()),
@@ -449,17 +493,17 @@ async fn collect(chunks: &mut Chunks, max: usize) -> io::Result<Option<Bytes>> {
 
 /// Goes on reading a refused body for a while, beside the answer: closing at once would reset the
 /// connection under a client that is still writing, and the answer would be lost with it.
-fn linger(mut chunks: Chunks) {
+fn linger(mut chunks: Chunks, rest: Rest) {
     let read = async move {
-        let mut left = LINGER_BYTES_MAX;
+        let mut left = rest.bytes_max;
         while let Some(Ok(chunk)) = chunks.next().await {
-            left = left.saturating_sub(chunk.len());
+            left = left.saturating_sub(chunk.len() as u64);
             if left == 0 {
                 break;
             }
         }
     };
-    tokio::spawn(tokio::time::timeout(LINGER_TIME_MAX, read));
+    tokio::spawn(tokio::time::timeout(rest.time_max, read));
 }
 
 /// Returns the request id of the client if it is a sane one, else a new one.

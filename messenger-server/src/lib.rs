@@ -51,7 +51,7 @@ pub use crate::traces::Traces;
 
 use crate::api::events::Sockets;
 use crate::api::quota::Quotas;
-use crate::edge::Edge;
+use crate::edge::{Edge, Uploads};
 use crate::metrics::{Requests, Sources};
 use crate::rate::{Rate, RateByClient};
 
@@ -93,7 +93,10 @@ fn with_sockets(
         inner: routes,
         origins: settings.origins(),
         body_bytes_max: size(settings.rest_body_bytes_max.max(longest_message(settings))),
-        uploads: Some(api::uploads(settings)),
+        uploads: Some(Uploads {
+            path: api::uploads(settings),
+            bytes_max: settings.attachment_bytes_max,
+        }),
         methods: api::methods(settings),
         requests,
     }

@@ -178,7 +178,7 @@
 //!
 //! | answer to an upload | what to do |
 //! |---|---|
-//! | 413 `too_large`, 415 `unsupported_media_type`, 404 `attachments_off` | it never will: tell the person |
+//! | 413 `too_large` (`details.bytes_max` is how many bytes a file may have), 415 `unsupported_media_type`, 404 `attachments_off` | it never will: tell the person |
 //! | 409 `attachments_full` | send or delete (`DELETE /v1/attachments/{id}`) what waits |
 //! | 400 `upload_broken`, 408, and no answer | send it again from its beginning |
 //!
@@ -186,7 +186,7 @@
 //! `GET /v1/attachments/{id}/content` is the file, whole or from where it broke off (`Range` with
 //! `If-Range`), and `/preview` a small JPEG where `has_preview` says so; `width` and `height` tell how much
 //! room to leave for it. They never change, so what was fetched once may be kept, until its message is a
-//! tombstone or its conversation is gone. `media_type` is the sender's word: show a preview, and give the
+//! tombstone or its conversation is gone; a browser asks about what it has kept (`ETag`, 304). `media_type` is the sender's word: show a preview, and give the
 //! rest to the person as a file. Of too many downloads at a time some are answered with 503: wait as
 //! `Retry-After` says.
 //!

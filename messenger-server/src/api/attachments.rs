@@ -226,10 +226,10 @@ failures! {
     UploadFailure: CALLER, INPUT, WRITE;
     400: "`upload_broken`: the body ended too early",
     404: "`attachments_off`: this server takes none",
-    408: "`request_timeout`: nothing came for a while",
+    408: "`request_timeout`: the body came too slowly",
     409: "`attachments_full`: too many were not sent yet; or `client_write_conflict`: the key was \
           used for another file",
-    413: "`too_large`",
+    413: "`too_large`: the details say how many bytes a file may have",
     415: "`unsupported_media_type`: files of this type are not taken"
 }
 failures! {
@@ -422,8 +422,8 @@ impl File {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         let headers = response.headers_mut();
         headers.insert(header::ETAG, tag);
-        // It never changes, and it is not everybody's.
-        let cache = HeaderValue::from_static("private, max-age=31536000, immutable");
+        // It never changes, but whoever may have it does: what is kept is asked for once more.
+        let cache = HeaderValue::from_static("private, no-cache");
         headers.insert(header::CACHE_CONTROL, cache);
         // Whatever somebody has uploaded runs nowhere.
         let policy = HeaderValue::from_static("default-src 'none'; sandbox");

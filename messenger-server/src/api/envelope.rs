@@ -99,7 +99,8 @@ pub(crate) struct ErrorBody {
     /// What happened, for a person. May change at any time.
     message: String,
     /// More about it. For `validation_error` and `invalid_after_seq`: a list of `{loc, msg}`, one
-    /// for each wrong field, where `loc` is the way to it, like `["body", "username"]`.
+    /// for each wrong field, where `loc` is the way to it, like `["body", "username"]`. For `too_large`:
+    /// `{bytes_max}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Value>,
 }
@@ -322,6 +323,11 @@ impl Failure {
         Self { code, ..self }
     }
 
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Renders the failure.
     pub(crate) fn response(&self) -> Response {
         let details = match self.faults.as_slice() {
@@ -396,6 +402,9 @@ impl From<EngineError> for Failure {
                 "reason": reason.as_str(),
                 "retry_after_ms": retry_after_ms(*reason),
             }))),
+            EngineError::AttachmentTooLarge { bytes_max } => {
+                Some(Box::new(json!({ "bytes_max": bytes_max })))
+            }
             _ => None,
         };
         Self {
