@@ -4,10 +4,10 @@
 //! then the row. Whoever dies in between leaves a row, by which the next one goes on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::operations::{Claim, Forget};
 use super::{Objects, queries};
@@ -35,6 +35,7 @@ pub(crate) async fn run(
         store,
         writer,
         objects,
+        again: limits.prune_interval,
     };
     let work = async {
         loop {
@@ -55,25 +56,29 @@ struct Task {
     store: Arc<Store>,
     writer: Writer,
     objects: Arc<Objects>,
+    /// How long what could not be taken away waits.
+    again: Duration,
 }
 
 impl Task {
-    /// Takes away all whose time is over. What can not be taken away holds up nothing else, unless
-    /// nothing can.
+    /// Takes away all whose time is over. What can not be taken away is left for later, and holds up
+    /// nothing else, unless nothing can.
     async fn collect(&self) -> Result<()> {
-        let (mut key, mut failures, mut outcome) = (Uuid::nil(), 0, Ok(()));
-        let now = clock::now();
+        let (mut failures, mut outcome) = (0, Ok(()));
         while failures < FAILURES_MAX {
-            let ids = queries::due(&self.store.read(), now, key, AT_ONCE).await?;
-            let Some(last) = ids.last() else { break };
-            key = *last;
+            let now = clock::now();
+            let ids = queries::due(&self.store.read(), now, AT_ONCE).await?;
+            if ids.is_empty() {
+                break;
+            }
             let claimed = self.writer.run(Claim { ids, now }).await?;
-            let mut gone = Vec::with_capacity(claimed.len());
-            for id in claimed {
-                match self.objects.remove(id.into()).await {
-                    Ok(()) => gone.push(id),
+            let (mut gone, mut left) = (Vec::with_capacity(claimed.len()), Vec::new());
+            for claimed in claimed {
+                match self.objects.remove(claimed.id).await {
+                    Ok(()) => gone.push(claimed),
                     Err(error) => {
                         failures += 1;
+                        left.push(claimed.id);
                         outcome = Err(error);
                     }
                 }
@@ -81,7 +86,13 @@ impl Task {
                     break;
                 }
             }
-            self.writer.run(Forget { ids: gone }).await?;
+            let again_at = now.plus(self.again);
+            let forget = Forget {
+                gone,
+                left,
+                again_at,
+            };
+            self.writer.run(forget).await?;
         }
         outcome
     }

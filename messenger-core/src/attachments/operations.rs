@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::{AttachmentId, ConversationId, UserId};
 use crate::limits::Limits;
 use crate::store::entity::attachment::{Model, State};
+use crate::store::entity::conversation;
 use crate::write::{Batch, ClientWriteId, Fingerprint, Needs, Operation, Repeatable};
 
 /// Begins an upload.
@@ -220,7 +221,7 @@ pub(super) struct Claim {
 
 impl Operation for Claim {
     /// Those whose files may go.
-    type Output = Vec<Uuid>;
+    type Output = Vec<Claimed>;
     const IS_UPKEEP: bool = true;
 
     fn needs(&self, needs: &mut Needs) {
@@ -229,7 +230,7 @@ impl Operation for Claim {
         }
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<Vec<Uuid>> {
+    fn apply(&self, batch: &mut Batch) -> Result<Vec<Claimed>> {
         let mut claimed = Vec::with_capacity(self.ids.len());
         for id in &self.ids {
             let Some(row) = batch.attachments.get(id) else {
@@ -238,18 +239,29 @@ impl Operation for Claim {
             if row.due_at.is_none_or(|due| due > self.now.as_micros()) {
                 continue;
             }
+            let conversation = row.conversation_id.map(ConversationId::from);
             if row.state != State::Released {
                 batch.release_attachment(*id);
             }
-            claimed.push(*id);
+            let id = AttachmentId::from(*id);
+            claimed.push(Claimed { id, conversation });
         }
         Ok(claimed)
     }
 }
 
-/// Forgets attachments whose files have gone.
+/// An attachment whose files may go, and where its message was.
+pub(super) struct Claimed {
+    pub(super) id: AttachmentId,
+    pub(super) conversation: Option<ConversationId>,
+}
+
+/// Forgets attachments whose files have gone, and leaves others for later. A conversation that was deleted
+/// loses more, until nothing is left of it.
 pub(super) struct Forget {
-    pub(super) ids: Vec<Uuid>,
+    pub(super) gone: Vec<Claimed>,
+    pub(super) left: Vec<AttachmentId>,
+    pub(super) again_at: Timestamp,
 }
 
 impl Operation for Forget {
@@ -257,16 +269,34 @@ impl Operation for Forget {
     const IS_UPKEEP: bool = true;
 
     fn needs(&self, needs: &mut Needs) {
-        for id in &self.ids {
-            needs.attachment((*id).into());
+        for claimed in &self.gone {
+            needs.attachment(claimed.id);
+            if let Some(conversation) = claimed.conversation {
+                needs.conversation(conversation);
+            }
+        }
+        for id in &self.left {
+            needs.attachment(*id);
         }
     }
 
     fn apply(&self, batch: &mut Batch) -> Result<()> {
-        for id in &self.ids {
-            let row = batch.attachments.get(id);
+        for claimed in &self.gone {
+            let id = claimed.id.as_uuid();
+            let row = batch.attachments.get(&id);
             if row.is_some_and(|row| row.state == State::Released) {
-                batch.attachments.remove(id);
+                batch.attachments.remove(&id);
+            }
+            if let Some(conversation) = claimed.conversation {
+                let row = batch.conversations.get(&conversation.as_uuid());
+                if row.is_some_and(|row| row.state == conversation::State::Deleted) {
+                    batch.release_attachments_in(conversation);
+                }
+            }
+        }
+        for id in &self.left {
+            if let Some(row) = batch.attachments.change(&id.as_uuid()) {
+                row.due_at = Some(self.again_at.as_micros());
             }
         }
         Ok(())

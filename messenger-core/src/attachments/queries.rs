@@ -38,19 +38,17 @@ pub(super) async fn seen_by(
     }
 }
 
-/// Attachments whose time is over, after an id and ordered by it.
+/// Attachments whose time is over, those first that wait for longest.
 pub(super) async fn due(
     db: &impl ConnectionTrait,
     now: Timestamp,
-    after: Uuid,
     limit: u64,
 ) -> Result<Vec<Uuid>> {
     let rows = Entity::find()
         .select_only()
         .column(Column::Id)
         .filter(Column::DueAt.lte(now.as_micros()))
-        .filter(Column::Id.gt(after))
-        .order_by_asc(Column::Id)
+        .order_by_asc(Column::DueAt)
         .limit(limit)
         .into_tuple()
         .all(db)

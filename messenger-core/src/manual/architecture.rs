@@ -240,6 +240,9 @@
 //! after their row has gone; if a disk that hung should do so all the same, its upload finds no row and
 //! takes them away itself.
 //!
+//! A deleted group loses what it has a hundred at a time: when the files of some have gone, their rows go
+//! and the next hundred is released in one transaction, so that one is always there by which it goes on.
+//!
 //! Files that no row names are never looked for: an engine over the wrong place would take away all
 //! that another one has.
 //!

@@ -60,7 +60,7 @@ pub(crate) struct Batch {
     pub(super) attachments_begun: HashMap<(String, Uuid), Uuid>,
     /// How many attachments somebody has that no message has.
     pub(super) attachments_unsent: HashMap<Uuid, i64>,
-    /// Conversations that lose all that is attached to their messages.
+    /// Conversations that lose some of what is attached to their messages.
     pub(super) released: Vec<Uuid>,
     /// Whether files are nobody's any more.
     pub(super) frees: bool,
@@ -495,9 +495,13 @@ impl Batch {
         self.frees = true;
     }
 
-    /// Takes all that is attached to messages of a conversation from everybody.
+    /// Takes some of what is attached to messages of a conversation from everybody. The rest is taken as
+    /// soon as that has gone.
     pub(crate) fn release_attachments_in(&mut self, conversation: ConversationId) {
-        self.released.push(conversation.as_uuid());
+        let conversation = conversation.as_uuid();
+        if !self.released.contains(&conversation) {
+            self.released.push(conversation);
+        }
         self.frees = true;
     }
 

@@ -1,6 +1,7 @@
 //! Writes back what a batch has made and changed, set-at-a-time.
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::sea_query::{Expr, Query};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use super::batch::Batch;
@@ -138,14 +139,10 @@ const ATTACHMENTS: Shape<attachment::Entity> =
         attachment::Column::MessageId,
         attachment::Column::DueAt,
     ]);
+/// Attachments that a deleted conversation loses in one step: few, since senders wait for it.
+const RELEASED_AT_ONCE: u64 = 100;
 const ATTACHMENTS_GONE: Shape<attachment::Entity> =
     Shape::by("delete attachments", &[attachment::Column::Id]);
-const ATTACHMENTS_OF: Shape<attachment::Entity> =
-    Shape::by("release attachments", &[attachment::Column::ConversationId]).set(&[
-        attachment::Column::ClientId,
-        attachment::Column::State,
-        attachment::Column::DueAt,
-    ]);
 const ERASURES_DONE: Shape<erasure::Entity> =
     Shape::by("delete erasures", &[erasure::Column::UserId]);
 const HOOKS: Shape<hook::Entity> = Shape::by("update hooks", &[hook::Column::Name]).set(&[
@@ -255,10 +252,9 @@ pub(super) async fn flush(
     rows.insert::<attachment::Entity>(db, "insert attachments", &new)
         .await?;
     rows.delete(db, &ATTACHMENTS_GONE, &gone).await?;
-    let released = batch.released.iter();
-    let released: Vec<attachment::Model> = released.map(|id| released_in(*id)).collect();
-    let released: Vec<&attachment::Model> = released.iter().collect();
-    rows.update(db, &ATTACHMENTS_OF, &released).await?;
+    for conversation in &batch.released {
+        release_some(db, *conversation).await?;
+    }
 
     let Touched { new, .. } = batch.client_writes.touched();
     rows.insert::<client_write::Entity>(db, "insert client writes", &new)
@@ -305,25 +301,26 @@ pub(super) async fn flush(
     }
 }
 
-/// A row that stands for every attachment of a conversation, as it is when that is deleted.
-fn released_in(conversation_id: Uuid) -> attachment::Model {
-    attachment::Model {
-        id: Uuid::nil(),
-        owner_id: Uuid::nil(),
-        client_id: None,
-        name: String::new(),
-        media_type: String::new(),
-        size: 0,
-        sha256: None,
-        width: None,
-        height: None,
-        has_preview: false,
-        state: attachment::State::Released,
-        conversation_id: Some(conversation_id),
-        message_id: None,
-        created_at: 0,
-        due_at: Some(0),
-    }
+/// Takes some of what is attached to messages of a conversation from everybody.
+async fn release_some(db: &impl ConnectionTrait, conversation: Uuid) -> Result<(), DbErr> {
+    let some = Query::select()
+        .column(attachment::Column::Id)
+        .from(attachment::Entity)
+        .and_where(attachment::Column::ConversationId.eq(conversation))
+        .and_where(attachment::Column::State.ne(attachment::State::Released))
+        .limit(RELEASED_AT_ONCE)
+        .to_owned();
+    attachment::Entity::update_many()
+        .col_expr(attachment::Column::ClientId, Expr::val(None::<String>))
+        .col_expr(
+            attachment::Column::State,
+            Expr::val(attachment::State::Released),
+        )
+        .col_expr(attachment::Column::DueAt, Expr::val(0_i64))
+        .filter(attachment::Column::Id.in_subquery(some))
+        .exec(db)
+        .await?;
+    Ok(())
 }
 
 /// A row that stands for every reaction to a message.

@@ -60,6 +60,12 @@ impl Needs {
         self.refresh_tokens.insert(hash.to_vec());
     }
 
+    /// A conversation.
+    #[cfg(feature = "attachments")]
+    pub(crate) fn conversation(&mut self, id: ConversationId) {
+        self.conversations.insert(id.as_uuid());
+    }
+
     /// A conversation and somebody's membership in it.
     pub(crate) fn membership(&mut self, conversation: ConversationId, user: UserId) {
         self.conversations.insert(conversation.as_uuid());

@@ -524,6 +524,32 @@ on_both_databases!(
         assert!(may_have(&bob, kept).await);
     }
 
+    async fn a_deleted_group_loses_what_it_has_a_little_at_a_time(world: World) {
+        let engine = with(&world, |_| {}).await;
+        let (alice, bob, direct) = meet(&engine).await;
+        let group = alice.create_group(&[&bob]).await;
+        let (_, kept) = send_note(&alice, direct).await;
+        for _ in 0..22 {
+            let mut ids = Vec::new();
+            for _ in 0..10 {
+                ids.push(note(&alice).await);
+            }
+            alice.try_send(group, holding("", &ids)).await.unwrap();
+        }
+        engine.close().await;
+        let released = "SELECT count(*) FROM attachments WHERE state = 3";
+
+        // Nobody takes anything away yet.
+        let engine = world.place.open().await;
+        alice.at(&engine).delete(group).await.unwrap();
+        assert_eq!(world.place.number(released).await, 100);
+        engine.close().await;
+
+        let engine = with(&world, |_| {}).await;
+        left(&world, 1).await;
+        assert!(may_have(&alice.at(&engine), kept).await);
+    }
+
     async fn what_no_message_got_goes_after_its_time(world: World) {
         let engine = with(&world, quick).await;
         let (alice, _, direct) = meet(&engine).await;
