@@ -169,15 +169,27 @@ impl Server {
 
     /// The most memory that it has had, in MiB.
     pub fn memory_peak_mib(&self) -> u64 {
-        let id = {
-            let child = self.child.lock().expect("nobody panics with the child");
-            child.id()
-        };
+        let id = self.id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status"));
         let status = status.expect("Linux tells how a process is");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kib.expect("the peak is a number") / 1_024
+    }
+
+    /// Takes the memory that it has now for the most that it ever had.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not let it.
+    pub fn forget_memory_peak(&self) {
+        let file = format!("/proc/{}/clear_refs", self.id());
+        std::fs::write(file, "5").expect("it is a process of ours");
+    }
+
+    fn id(&self) -> u32 {
+        let child = self.child.lock().expect("nobody panics with the child");
+        child.id()
     }
 
     /// Kills it at once (SIGKILL) and waits until it is gone.

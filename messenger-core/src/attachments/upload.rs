@@ -410,7 +410,8 @@ impl Parts {
                 self.upload.insert(begun)
             }
         };
-        let part = std::mem::take(&mut self.part);
+        let next = Vec::with_capacity(self.objects.part_bytes);
+        let part = std::mem::replace(&mut self.part, next);
         let sent = upload.put_part(PutPayload::from(part));
         self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(sent)));
         Ok(())
