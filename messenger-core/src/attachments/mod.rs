@@ -1,6 +1,6 @@
 //! Attachments: files that somebody sends up first and then with a message.
 //!
-//! The bytes are in a place of their own, a folder or a bucket ([`AttachmentStore`]); what is known of
+//! The bytes are in a place of their own, a folder or a bucket (`AttachmentStore`); what is known of
 //! them is in the database. Until a message has it, an attachment is its uploader's only, and goes
 //! after [`Limits::attachment_grace`]; then whoever may see the message may have it, for as long as the
 //! message is there.

@@ -24,13 +24,11 @@
 //!
 //! # Attachments
 //!
-//! With the feature `attachments`, and a place for them in
-//! [`EngineBuilder::attachments`](crate::EngineBuilder::attachments), a file goes up first
-//! ([`upload`](crate::attachments::Attachments::upload), from any stream of bytes) and then with a message
+//! With the feature `attachments`, and a place for them in `EngineBuilder::attachments`, a file goes up
+//! first (`upload`, from any stream of bytes) and then with a message
 //! ([`NewMessage::attachments`](crate::messages::NewMessage::attachments)). Whoever may see the message
-//! may read it ([`open`](crate::attachments::Attachments::open)); it goes with the message, and without
-//! one after a day. Its name and its type are its uploader's word: do not use them as the name of a file,
-//! and do not show it as what it is called.
+//! may read it (`open`); it goes with the message, and without one after a day. Its name and its type are
+//! its uploader's word: do not use them as the name of a file, and do not show it as what it is called.
 //!
 //! # Live
 //!
