@@ -121,11 +121,14 @@ async fn converse(
         let (endpoint, pulse) = (&endpoint, &pulse);
         async move {
             let mut response = endpoint.get_response(request.into()).await;
+            let headers = response.headers_mut();
             if close {
-                let headers = response.headers_mut();
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            pulse.request_ends();
+            let is_last = headers
+                .get(header::CONNECTION)
+                .is_some_and(|it| it == "close");
+            pulse.request_ends(is_last);
             Ok::<_, Infallible>(hyper::Response::from(response))
         }
     });
@@ -163,6 +166,8 @@ struct Pulse {
     accepted: Instant,
     /// A request is being answered.
     answering: AtomicBool,
+    /// No request comes any more, only what is left of the body of one that was answered.
+    is_last: AtomicBool,
     /// When the head that is under way began; 0 if none is.
     head_since: AtomicU64,
     /// When a byte was last moved; 0 if none ever was.
@@ -174,6 +179,7 @@ impl Pulse {
         Self {
             accepted: Instant::now(),
             answering: AtomicBool::new(false),
+            is_last: AtomicBool::new(false),
             head_since: AtomicU64::new(1),
             moved: AtomicU64::new(0),
         }
@@ -189,7 +195,8 @@ impl Pulse {
         self.head_since.store(0, Ordering::Relaxed);
     }
 
-    fn request_ends(&self) {
+    fn request_ends(&self, is_last: bool) {
+        self.is_last.store(is_last, Ordering::Relaxed);
         self.answering.store(false, Ordering::Relaxed);
         self.moved.store(self.now(), Ordering::Relaxed);
     }
@@ -197,8 +204,9 @@ impl Pulse {
     fn bytes_read(&self) {
         let now = self.now();
         self.moved.store(now, Ordering::Relaxed);
-        let starts_head =
-            !self.answering.load(Ordering::Relaxed) && self.head_since.load(Ordering::Relaxed) == 0;
+        let is_body =
+            self.answering.load(Ordering::Relaxed) || self.is_last.load(Ordering::Relaxed);
+        let starts_head = !is_body && self.head_since.load(Ordering::Relaxed) == 0;
         if starts_head {
             self.head_since.store(now, Ordering::Relaxed);
         }

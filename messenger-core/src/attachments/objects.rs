@@ -62,7 +62,7 @@ enum Place {
 }
 
 impl AttachmentStore {
-    /// A folder, which is made if it does not exist, and gets mode 0700. Several engines over one database
+    /// A folder, which is made with mode 0700 if it does not exist. Several engines over one database
     /// need the same one.
     ///
     /// A file `place` in it tells the database that it is the right one: opening fails with
@@ -147,13 +147,7 @@ pub(super) type Pieces = BoxStream<'static, Result<Vec<u8>>>;
 impl Objects {
     /// Opens a place, and writes to it to see that it can be done.
     pub(crate) async fn open(place: &AttachmentStore, durability: Durability) -> Result<Self> {
-        let can_not = |cause: Cause| {
-            let what = format!(
-                "attachments can not be kept in {place}: give this program the right to write \
-                 there, or name another place"
-            );
-            Error::Setup(what, Some(cause))
-        };
+        let can_not = |cause| can_not(place, cause);
         let objects = match &place.0 {
             Place::Folder(path) => {
                 make_folder(path).map_err(|error| can_not(Arc::new(error)))?;
@@ -175,31 +169,37 @@ impl Objects {
             #[cfg(feature = "s3")]
             Place::S3(url) => s3::open(url).map_err(|error| can_not(Arc::new(error)))?,
         };
-        let probe = tokio::time::timeout(PROBE_TIME_MAX, objects.probe()).await;
-        let probe = probe.map_err(|late| can_not(Arc::new(late)))?;
-        probe.map_err(|error| can_not(Arc::new(error)))?;
+        within(place, objects.probe()).await?;
         Ok(objects)
     }
 
-    /// Insists that this is the place that the database knows; one that knows none learns it. Memory is
-    /// another one each time.
+    /// Insists that this is the place that the database knows; one that knows none learns it, and so does
+    /// a place while there are no attachments. Memory is another one each time.
     pub(crate) async fn settle(&self, place: &AttachmentStore, store: &Store) -> Result<()> {
         if let Place::Memory(_) = place.0 {
             return Ok(());
         }
-        let path = self.prefix.clone().join(MARK);
-        let here = match self.read_all(&path).await {
-            Ok(text) => Some(String::from_utf8_lossy(&text).trim().to_owned()),
-            Err(Error::AttachmentNotFound) => None,
-            Err(error) => return Err(error),
+        // A mark is made before it is noted: whoever knows of it finds it.
+        let known = store.find_attachments().await?;
+        let here = within(place, self.mark()).await?;
+        let make = async |mark: &str| {
+            let mark = mark.as_bytes().to_vec();
+            within(place, self.put(&self.mark_path(), mark)).await
         };
-        let known = match (store.find_attachments().await?, &here) {
+        let known = match (known, here) {
+            (Some(known), Some(here)) if known == here => return Ok(()),
+            (Some(known), None) if !store.has_attachments().await? => return make(&known).await,
             (Some(known), _) => known,
-            (None, Some(here)) => store.note_attachments(here.clone()).await?,
-            (None, None) => {
-                // Of two engines that come first at a time, both write the same.
-                let fresh = store.deployment.to_string();
-                self.put(&path, fresh.clone().into_bytes()).await?;
+            (None, here) => {
+                let fresh = match here {
+                    Some(here) => here,
+                    None => {
+                        // Of two engines that come first at a time, both make the same.
+                        let fresh = store.deployment.to_string();
+                        make(&fresh).await?;
+                        fresh
+                    }
+                };
                 let known = store.note_attachments(fresh.clone()).await?;
                 if known == fresh {
                     return Ok(());
@@ -207,14 +207,24 @@ impl Objects {
                 known
             }
         };
-        if here.as_ref() == Some(&known) {
-            return Ok(());
-        }
         let what = format!(
             "{place} is not where the attachments of this database are: mount or name that place, or \
              if it is lost for good, make a file called {MARK} in this one with the line {known}"
         );
         Err(Error::Setup(what, None))
+    }
+
+    /// What this place is known by.
+    async fn mark(&self) -> Result<Option<String>> {
+        match self.read_all(&self.mark_path()).await {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).trim().to_owned())),
+            Err(Error::AttachmentNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn mark_path(&self) -> Path {
+        self.prefix.clone().join(MARK)
     }
 
     /// Writes something and takes it away again.
@@ -321,31 +331,42 @@ impl Objects {
     }
 }
 
-/// Makes a folder that nobody else can look into, or makes one that is there so if it belongs to whoever
-/// runs this program.
+/// Does something to a place that has to be able to do it soon.
+async fn within<T, E: StdError + Send + Sync + 'static>(
+    place: &AttachmentStore,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T> {
+    let done = tokio::time::timeout(PROBE_TIME_MAX, work).await;
+    let done = done.map_err(|late| can_not(place, Arc::new(late)))?;
+    done.map_err(|error| can_not(place, Arc::new(error)))
+}
+
+fn can_not(place: &AttachmentStore, cause: Cause) -> Error {
+    let what = format!(
+        "attachments can not be kept in {place}: give this program the right to read and write \
+         there, or name another place"
+    );
+    Error::Setup(what, Some(cause))
+}
+
+/// Makes a folder that nobody else can look into. One that is there already is somebody's choice.
 fn make_folder(path: &FilePath) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     {
-        use std::fs::{Permissions, set_permissions};
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
         builder.mode(0o700);
-        builder.create(path)?;
-        let mode = path.metadata()?.permissions().mode();
-        if mode & 0o077 != 0
-            && let Err(error) = set_permissions(path, Permissions::from_mode(0o700))
+        if let Ok(there) = path.metadata()
+            && there.permissions().mode() & 0o007 != 0
         {
             tracing::warn!(
                 path = %path.display(),
-                error = &error as &dyn StdError,
-                "others can look into the folder of attachments"
+                "everybody on this machine can look into the folder of attachments"
             );
         }
-        Ok(())
     }
-    #[cfg(not(unix))]
     builder.create(path)
 }
 

@@ -147,31 +147,22 @@ pub(super) struct GiveUp {
     pub(super) id: AttachmentId,
 }
 
-/// What there is of an upload after [`GiveUp`].
-pub(super) enum Left {
-    /// A row, by which its files go if they are nobody's.
-    Row,
-    /// At most files, since its time was over.
-    Files,
-}
-
 impl Operation for GiveUp {
-    type Output = Left;
+    /// Whether files that there are of it are nobody's.
+    type Output = bool;
     const IS_UPKEEP: bool = true;
 
     fn needs(&self, needs: &mut Needs) {
         needs.attachment(self.id);
     }
 
-    fn apply(&self, batch: &mut Batch) -> Result<Left> {
+    fn apply(&self, batch: &mut Batch) -> Result<bool> {
         let id = self.id.as_uuid();
-        let Some(row) = batch.attachments.get(&id) else {
-            return Ok(Left::Files);
-        };
-        if row.state != State::Ready {
+        let state = batch.attachments.get(&id).map(|row| row.state);
+        if state == Some(State::Begun) || state == Some(State::Released) {
             batch.release_attachment(id);
         }
-        Ok(Left::Row)
+        Ok(state != Some(State::Ready))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::operations::{Begin, Begun, Finish, GiveUp, Left};
+use super::operations::{Begin, Begun, Finish, GiveUp};
 use super::preview::{self, HEAD_BYTES, Picture};
 use super::transfers::Place;
 use super::{AttachmentItem, Attachments, FileName, MediaType, Objects, objects};
@@ -181,7 +181,7 @@ impl Drop for Attempt {
         let (id, writer, objects) = (self.id, self.writer.clone(), Arc::clone(&self.objects));
         self.tasks.start(async move {
             // If it can not be said now, it goes when its time is over.
-            if let Ok(Left::Files) = writer.run(GiveUp { id }).await
+            if let Ok(true) = writer.run(GiveUp { id }).await
                 && let Err(error) = objects.remove(id).await
             {
                 tracing::warn!(

@@ -320,7 +320,8 @@ impl Follower {
             }
             let is_idle = state.is_idle();
             // Whoever was told just now may be told more soon: the hook is let go a little later.
-            let is_over = is_idle && !state.lanes.is_away() && !state.is_full;
+            let is_held = state.lanes.is_held(now);
+            let is_over = is_idle && !is_held && !state.lanes.is_away() && !state.is_full;
             let save_in = match state.is_unsaved() || is_over {
                 true => core.limits.hook_save_interval.min(lease / 3),
                 false => lease / 3,
@@ -335,7 +336,7 @@ impl Follower {
                 continue;
             }
             // However much there is to tell, it is written down, and so is whose it is to tell it.
-            let needs_save = state.is_unsaved() || is_over || !is_idle;
+            let needs_save = state.is_unsaved() || is_over || !is_idle || is_held;
             if needs_save && save_at <= Instant::now() {
                 let goes_on = !is_over || state.may_look(*self.head.borrow(), clock::now());
                 let lease = Some(lease).filter(|_| goes_on);

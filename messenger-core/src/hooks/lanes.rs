@@ -124,7 +124,8 @@ impl Lanes {
         self.is_held(now) || self.absence.away_until.is_some_and(|until| until > now)
     }
 
-    fn is_held(&self, now: Timestamp) -> bool {
+    /// Whether the host wants to be told nothing now.
+    pub(super) fn is_held(&self, now: Timestamp) -> bool {
         self.absence.held_until.is_some_and(|until| until > now)
     }
 

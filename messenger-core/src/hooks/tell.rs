@@ -143,7 +143,7 @@ impl Core {
             return End::Turn;
         };
         let began = Instant::now();
-        let (mut limit, mut seen) = (part.limit, part.seen);
+        let (mut limit, mut seen, mut is_slow) = (part.limit, part.seen, false);
         loop {
             if seen.as_ref().is_some_and(Seen::is_told) {
                 done.pos = part.upto;
@@ -155,10 +155,12 @@ impl Core {
                 return End::Turn;
             }
             let Some(next) = seen.as_mut().and_then(Seen::next) else {
+                // A host that takes its time is told one before it has to be read again.
+                is_slow |= seen.is_some_and(|seen| !seen.changes.is_empty());
                 let stretch = Stretch {
                     after: done.pos,
                     upto: Some(part.upto),
-                    limit,
+                    limit: if is_slow { 1 } else { limit.max(1) },
                 };
                 limit = self.limits.hook_lines_max;
                 seen = match self.read(Some(part.lane), stretch).await {

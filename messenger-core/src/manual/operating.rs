@@ -14,12 +14,13 @@
 //! refresh them. All servers over one database need the same secret.
 //!
 //! Files that are sent with messages are in the folder `attachments` beside an SQLite database or, with
-//! PostgreSQL, in the working folder (`ATTACHMENTS_URL` names another place; mode 0700); the log says at
-//! the start which. All servers over one database need the same place, a shared folder or a bucket.
+//! PostgreSQL, in the working folder (`ATTACHMENTS_URL` names another place; made with mode 0700); the log
+//! says at the start which. All servers over one database need the same place, a shared folder or a bucket.
 //! Nothing in it has a name that somebody gave it.
 //!
-//! A file `place` in it, a line that the database knows, says that it is the right one: with another
-//! place, or an empty one because a disk is not there, no server starts. To move the attachments, copy all
+//! A file `place` in it, a line that the database knows, says that it is the right one: once there are
+//! attachments no server starts with another place, or with an empty one because a disk is not there. A
+//! database that knows none yet takes the first that it is given. To move the attachments, copy all
 //! of it with that file while no server runs, and name the new place. If they are lost for good, make the
 //! file in the new place with the line that the refusal to start names.
 //!
@@ -72,7 +73,7 @@
 //! within moments; if the place can not be reached, as soon as it can.
 //!
 //! `ATTACHMENTS_URL=s3://bucket/prefix` keeps them in a bucket, with `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
-//! `AWS_SECRET_ACCESS_KEY`, and for others than Amazon `AWS_ENDPOINT`, as usual. An upload takes up to
+//! `AWS_SECRET_ACCESS_KEY`, and for others than Amazon `AWS_ENDPOINT`, as usual; they have to allow to get, put, delete and list. An upload takes up to
 //! 16 MiB of memory then. Give the bucket a rule that removes uploads in parts which nobody finished: those
 //! of a server that died are known to nobody else. A server without S3 is built with
 //! `--no-default-features`.

@@ -144,6 +144,12 @@ impl Store {
         schema::find_attachments(&self.read()).await
     }
 
+    /// Whether there are any.
+    #[cfg(feature = "attachments")]
+    pub(crate) async fn has_attachments(&self) -> Result<bool> {
+        schema::has_attachments(&self.read()).await
+    }
+
     /// Notes which place has the attachments, and returns which one was noted first.
     #[cfg(feature = "attachments")]
     pub(crate) async fn note_attachments(&self, place: String) -> Result<String> {

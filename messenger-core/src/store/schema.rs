@@ -10,6 +10,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::connect::begin_write;
+#[cfg(feature = "attachments")]
+use super::entity::attachment;
 use super::entity::meta;
 use super::fence::{self, Before};
 use crate::error::{Error, Result};
@@ -173,6 +175,12 @@ pub(super) async fn deployment(db: &DatabaseConnection) -> Result<(Uuid, Vec<u8>
 pub(super) async fn find_attachments(db: &impl ConnectionTrait) -> Result<Option<String>> {
     let row = meta::Entity::find_by_id(ATTACHMENTS).one(db).await?;
     Ok(row.map(|row| row.value))
+}
+
+/// Whether there are attachments.
+#[cfg(feature = "attachments")]
+pub(super) async fn has_attachments(db: &impl ConnectionTrait) -> Result<bool> {
+    Ok(attachment::Entity::find().one(db).await?.is_some())
 }
 
 /// Notes which place has the attachments, and returns which one was noted first.

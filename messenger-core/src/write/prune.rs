@@ -45,7 +45,9 @@ impl Prune {
     pub(super) async fn delete(&self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
         if let Some(position) = self.events_to {
             // Whoever is behind it has missed something, and is told so.
-            facts::note(db, facts::LOG_CUT, position).await?;
+            // Another engine may have cut more meanwhile.
+            let cut = facts::noted(db, facts::LOG_CUT).await?;
+            facts::note(db, facts::LOG_CUT, Ord::max(cut, position)).await?;
             event::Entity::delete_many()
                 .filter(event::Column::Shard.eq(SHARD))
                 .filter(event::Column::Pos.lte(position))

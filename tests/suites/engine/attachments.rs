@@ -920,6 +920,8 @@ on_both_databases!(
         let (_, sent) = send_note(&alice, direct).await;
         engine.close().await;
         let (place, away) = (folder(&world), world.place.folder().join("away"));
+        let mode = |at: &Path| std::fs::metadata(at).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&place), 0o700);
         let opened = async |at: &Path| {
             let place = AttachmentStore::folder(at);
             world.place.builder().attachments(place).open().await
@@ -953,14 +955,35 @@ on_both_databases!(
         assert!(matches!(lost, Err(Error::AttachmentNotFound)), "{lost:?}");
         let id = note(&alice).await;
         assert_eq!(download(&alice, id).await.unwrap(), b"buy milk");
-        let mode = std::fs::metadata(&place).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!(mode(&place), 0o755, "it is somebody's choice");
         engine.close().await;
 
         // A database of before there was such a file learns it again.
         let forgotten = "DELETE FROM sync_meta WHERE key = 'attachments'";
         world.place.execute(forgotten).await;
         opened(&away).await.unwrap().close().await;
+    }
+
+    async fn any_empty_place_will_do_until_there_is_an_attachment(world: World) {
+        let engine = with(&world, |_| {}).await;
+        let (alice, _, direct) = meet(&engine).await;
+        engine.close().await;
+        let place = folder(&world);
+        let known = std::fs::read_to_string(place.join("place")).unwrap();
+        std::fs::remove_dir_all(&place).unwrap();
+
+        let engine = with(&world, |_| {}).await;
+        assert_eq!(std::fs::read_to_string(place.join("place")).unwrap(), known);
+        send_note(&alice.at(&engine), direct).await;
+        engine.close().await;
+        std::fs::remove_dir_all(&place).unwrap();
+        let other = world.place.builder();
+        let refused = other
+            .attachments(AttachmentStore::folder(place))
+            .open()
+            .await;
+
+        assert!(matches!(refused, Err(Error::Setup(..))), "{refused:?}");
     }
 
     async fn of_several_who_want_one_attachment_one_message_gets_it(world: World) {

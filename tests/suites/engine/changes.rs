@@ -431,6 +431,7 @@ on_both_databases!(
         let (turn, told) = (Arc::new(Semaphore::new(0)), Host::that_takes_all());
         let mut settings = messages();
         settings.from = Some(from);
+        settings.wait_max = Duration::from_secs(3_600);
         let mut limits = limits();
         limits.hook_lanes_at_once_max = 1;
         let builder = world.place.builder().limits(limits);
