@@ -12,6 +12,7 @@ mod world;
 mod accounts;
 mod administration;
 mod attachments;
+mod attachments_kept;
 mod backups;
 mod cancellation;
 mod changes;
