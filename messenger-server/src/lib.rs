@@ -21,8 +21,8 @@
 //! ```
 //!
 //! In reading order: `api/` (routes, handlers and wire types, one file a group), `edge.rs` (what
-//! surrounds every request), `serve.rs` (connections), `metrics.rs`, `traces.rs`, `rate.rs` and `origin.rs` (who may how
-//! often), `settings.rs`.
+//! surrounds every request), `serve.rs` (connections), `rate.rs` (limits on how often), `origin.rs`
+//! (which pages may call), `metrics.rs` and `traces.rs` (what is told of it all), `settings.rs`.
 
 mod api;
 mod edge;

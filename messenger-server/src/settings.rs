@@ -41,7 +41,7 @@ pub struct Settings {
     /// 503 already: as long as a balancer needs to notice.
     #[arg(long, env, default_value = "0", value_parser = count(0, 300))]
     pub stop_delay_seconds: u64,
-    /// Name of the service, shown in the API reference.
+    /// Name of the service, shown in the web client and the API reference.
     #[arg(long, env, default_value = "Messenger")]
     pub app_name: String,
     /// Path that all routes but /health, /ready, /docs, /openapi.json and the web client start with.
