@@ -159,11 +159,11 @@
 //! # Positions
 //!
 //! A position is contiguous within one incarnation of a database. Each incarnation starts a *fence*
-//! at a position taken from the clock (seconds × 2^20, to the microsecond), above everything that can have been issued
-//! before, in this history or in one that a restore took back. Every opening of an SQLite file is
-//! an incarnation; PostgreSQL's are told apart by system identifier, timeline, start time, database
-//! and the file of the head, when an engine opens and again in the very statement that locks the head
-//! for a write: a server that was restarted, restored or promoted, and a database that was made or
+//! at a position taken from the clock (seconds × 2^20, to the microsecond), above everything that can
+//! have been issued before, in this history or in one that a restore took back. Every opening of an
+//! SQLite file is an incarnation; PostgreSQL's are told apart by system identifier, timeline, start
+//! time, database and the file of the head, when an engine opens and again in the very statement that
+//! locks the head for a write: a server that was restarted, restored or promoted, and a database that was made or
 //! filled again on one that runs on, are noticed at the next write. Then the writer forgets what it
 //! remembers, a new fence begins, and whoever listens has to look again.
 //!
@@ -232,16 +232,16 @@
 //! without a second read; who may have the file is asked of the message whenever somebody asks. A file
 //! is of one message only: with it, it goes.
 //!
-//! An upload holds two parts: one that is filled and one that is under way. An attempt that is begun again
-//! under the same client id takes the place of the one before, which is told to try again if it is still
-//! there: one that was left behind must not keep its client from going on. Its row stays until whoever
-//! writes its files says that this has ended, which is also so where nobody waits for it any more, and
-//! without such a word for the grace. That is twice as long as bytes may come, so no files are written
-//! after their row has gone; if a disk that hung should do so all the same, its upload finds no row and
-//! takes them away itself.
+//! An upload holds two parts in memory: one that is filled and one that is under way. A new attempt under
+//! the same client id takes the place of the one before, which is told to try again if it still runs: an
+//! attempt that was left behind must not keep its client from going on. The row of the old attempt stays
+//! until its writer says that it has ended; the writer says so also when nobody waits for it any more. If
+//! no such word comes, the row stays for the grace. That is twice as long as bytes may come, so no file is
+//! written after its row has gone. If a disk that hung does so all the same, the upload finds no row and
+//! takes its files away itself.
 //!
-//! A deleted group loses what it has a hundred at a time: when the files of some have gone, their rows go
-//! and the next hundred is released in one transaction, so that one is always there by which it goes on.
+//! A deleted group loses its files a hundred at a time. When these have gone, one transaction removes their
+//! rows and releases the next hundred: until the end there is always a row by which the work goes on.
 //!
 //! Files that no row names are never looked for: an engine over the wrong place would take away all
 //! that another one has.

@@ -1,22 +1,23 @@
 //! The server, its settings and what they still mean.
 //!
-//! `messenger-server --help`, and the file `messenger-server/SETTINGS.md`, which is made of the same,
-//! list every setting with its unit and its default; each is an
-//! environment variable, too, and may stand in a `.env` file in the working folder, which does not
-//! override the real environment.
+//! `messenger-server --help` lists every setting with its unit and its default, and so does the file
+//! `messenger-server/SETTINGS.md`, which is made of the same. Each is an environment variable, too, and
+//! may stand in a `.env` file in the working folder, which does not override the real environment.
 //!
 //! # What must be kept
 //!
-//! The database, the secret, and the attachments. Without `SECRET_KEY` the server makes a random secret at its first
-//! start and keeps it beside an SQLite file (`app.db.secret`) or, with PostgreSQL, in
-//! `messenger.secret` in the working folder, both with mode 0600. Whoever has the secret can sign
-//! access tokens; with another secret, everybody's access tokens stop working and their apps
-//! refresh them. All servers over one database need the same secret.
+//! The database, the secret, and the attachments.
+//!
+//! Without `SECRET_KEY` the server makes a random secret at its first start and keeps it beside an
+//! SQLite file (`app.db.secret`) or, with PostgreSQL, in `messenger.secret` in the working folder, both
+//! with mode 0600. Whoever has the secret can sign access tokens; with another secret, everybody's
+//! access tokens stop working and their apps refresh them. All servers over one database need the same
+//! secret.
 //!
 //! Files that are sent with messages are in the folder `attachments` beside an SQLite database or, with
-//! PostgreSQL, in the working folder (`ATTACHMENTS_URL` names another place; made with mode 0700); the log
-//! says at the start which. All servers over one database need the same place, a shared folder or a bucket.
-//! Nothing in it has a name that somebody gave it.
+//! PostgreSQL, in the working folder; `ATTACHMENTS_URL` names another place. A folder is made with mode
+//! 0700, and the log says at the start which place it is. All servers over one database need the same
+//! place, a shared folder or a bucket. No file in it has a name that a person gave it.
 //!
 //! A file `place` in it, a line that the database knows, says that it is the right one: once there are
 //! attachments no server starts with another place, or with an empty one because a disk is not there. A
@@ -67,16 +68,16 @@
 //! They go up and down as streams, so a file of any length takes a few MiB of memory, and one picture at a
 //! time up to 44 MiB to be made small. `ATTACHMENT_BYTES_MAX` bounds a file, `ATTACHMENT_TYPES` what their
 //! senders say that they are, which nobody checks: whoever downloads one gets it as a file to keep, and
-//! browsers are told to run nothing of it. One person has at most 100 that were not sent, and 4 uploads
-//! at a time of 32 of all, and 16 downloads of 256. An upload of which less than 32 KiB came in 30 s that were
-//! waited for it ends, and so does one after six hours. What was not sent goes after a day, and what belonged to a deleted message
-//! within moments; if the place can not be reached, as soon as it can.
+//! browsers are told to run nothing of it. One person has at most 100 that were not sent, 4 uploads at a
+//! time and 16 downloads; everybody together has 32 uploads and 256 downloads. An upload ends if it brings
+//! less than 32 KiB in 30 s of waiting for it, and after six hours. What was not sent goes after a day, and
+//! what belonged to a deleted message within moments; if the place can not be reached, as soon as it can.
 //!
 //! `ATTACHMENTS_URL=s3://bucket/prefix` keeps them in a bucket, with `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
-//! `AWS_SECRET_ACCESS_KEY`, and for others than Amazon `AWS_ENDPOINT`, as usual; they have to allow to get, put, delete and list. An upload takes up to
-//! 16 MiB of memory then. Give the bucket a rule that removes uploads in parts which nobody finished: those
-//! of a server that died are known to nobody else. A server without S3 is built with
-//! `--no-default-features`.
+//! `AWS_SECRET_ACCESS_KEY`, and for others than Amazon `AWS_ENDPOINT`, as usual. The keys must allow to
+//! get, put, delete and list. An upload takes up to 16 MiB of memory then. Give the bucket a rule that
+//! removes uploads in parts which nobody finished: those of a server that died are known to nobody else.
+//! A server without S3 is built with `--no-default-features`.
 //!
 //! # Durability
 //!
@@ -112,9 +113,9 @@
 //! at `/` needs TLS: browsers let a page keep itself, and lock between tabs, over https and on
 //! `localhost` only.
 //!
-//! Each connection is an open file, and each attachment on its way another. The server raises its soft limit of open files by itself, up to
-//! the hard one, and warns at the start if that is below what `HTTP_MAX_CONNECTIONS` and
-//! `WS_MAX_CONNECTIONS` allow.
+//! Each connection is an open file, and each attachment on its way another. The server raises its soft
+//! limit of open files by itself, up to the hard one, and warns at the start if that is below what
+//! `HTTP_MAX_CONNECTIONS` and `WS_MAX_CONNECTIONS` allow.
 //!
 //! # Watching it
 //!
@@ -143,8 +144,9 @@
 //! its writes) with its `commit`. No span has a path, a name, a token or a text. The other `OTEL_`
 //! variables mean what OpenTelemetry says (`OTEL_TRACES_SAMPLER=traceidratio` with
 //! `OTEL_TRACES_SAMPLER_ARG=0.01` sends one in a hundred, whatever callers ask for; samplers whose names
-//! begin with `parentbased_`, the default among them, do what a caller's `traceparent` says). The server speaks no TLS to a collector; put
-//! one beside it that does. A collector that is away costs spans and nothing else.
+//! begin with `parentbased_`, the default among them, do what a caller's `traceparent` says). The server
+//! speaks no TLS to a collector; put one beside it that does. A collector that is away costs spans and
+//! nothing else.
 //!
 //! `/health` says whether the server works, and reads from the database: restart it when that fails for
 //! long. `/ready` says whether to send it requests, and writes, at most once a second: a database that is
