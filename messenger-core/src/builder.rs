@@ -307,6 +307,7 @@ impl EngineBuilder {
         let hasher = Hasher::new(&self.limits).await?;
         #[cfg(feature = "attachments")]
         let transfers = Transfers::new(&self.limits);
+        let exports = accounts::places(&self.limits);
         #[cfg(feature = "attachments")]
         let objects = match &self.attachments {
             Some(place) => {
@@ -403,7 +404,7 @@ impl EngineBuilder {
             live: self.live,
             secret_created,
             erasing,
-            exports: Arc::default(),
+            exports,
             index,
             hooks: self.hooks,
             #[cfg(feature = "attachments")]

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Notify};
 
-use crate::accounts::Exports;
 #[cfg(feature = "attachments")]
 use crate::attachments::{Attachments, MediaRange, Objects, Transfers};
 use crate::auth::{AccessTokens, Actor, Auth, Hasher, Revocations};
@@ -19,6 +18,7 @@ use crate::ids::UserId;
 use crate::limits::Limits;
 use crate::messages::Messages;
 use crate::messages::search::Index;
+use crate::places::Places;
 use crate::stats::{Counters, EngineStats, Present};
 use crate::store::Store;
 use crate::sync::Sync;
@@ -53,7 +53,7 @@ pub(crate) struct Inner {
     pub(crate) live: LiveSettings,
     pub(crate) secret_created: Option<PathBuf>,
     pub(crate) erasing: Arc<Notify>,
-    pub(crate) exports: Arc<Exports>,
+    pub(crate) exports: Arc<Places>,
     pub(crate) index: Arc<Index>,
     pub(crate) hooks: Hooks,
     #[cfg(feature = "attachments")]
@@ -344,7 +344,7 @@ impl MessengerEngine {
         &self.inner.index
     }
 
-    pub(crate) fn exports(&self) -> &Arc<Exports> {
+    pub(crate) fn exports(&self) -> &Arc<Places> {
         &self.inner.exports
     }
 

@@ -30,6 +30,7 @@ mod fault;
 mod ids;
 mod json;
 mod limits;
+mod places;
 mod stats;
 mod store;
 mod tasks;

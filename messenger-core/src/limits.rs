@@ -98,6 +98,11 @@ pub struct Limits {
     pub search_conversations_max: usize,
     /// Searches under way at a time, which leaves connections to everybody else. 2.
     pub searches_max: usize,
+    /// Searches that wait for their turn or are under way; past it the call fails with
+    /// [`Busy`](crate::Error::Busy). 256.
+    pub searches_waiting_max: usize,
+    /// Those of one person. 4.
+    pub searches_per_user_max: usize,
     /// How long a search waits for others to end, and then for the index to have what was sent
     /// before. 1 s each.
     pub search_wait_max: Duration,
@@ -283,6 +288,8 @@ impl Default for Limits {
             search_looked_at_max: 1_000,
             search_conversations_max: 1_000,
             searches_max: 2,
+            searches_waiting_max: 256,
+            searches_per_user_max: 4,
             search_wait_max: Duration::from_secs(1),
             search_time_max: Duration::from_secs(1),
             search_index_interval: Duration::from_secs(1),

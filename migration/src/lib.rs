@@ -19,6 +19,7 @@ mod m20261123_000003_add_last_seen;
 mod m20261123_000004_add_search;
 mod m20261123_000005_add_attachments;
 mod m20261123_000006_add_hooks;
+mod m20261124_000007_add_ages;
 
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000004_add_search::Migration),
             Box::new(m20261123_000005_add_attachments::Migration),
             Box::new(m20261123_000006_add_hooks::Migration),
+            Box::new(m20261124_000007_add_ages::Migration),
         ]
     }
 }

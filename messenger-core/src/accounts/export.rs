@@ -1,9 +1,8 @@
 //! All that somebody's account has, for them to take along.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,9 +19,11 @@ use crate::clock::Timestamp;
 use crate::conversations::{self, ConversationKind, Role};
 use crate::engine::MessengerEngine;
 use crate::error::{Error, Result};
-use crate::ids::{ConversationId, Seq, UserId};
+use crate::ids::{ConversationId, Seq};
 use crate::json::raw;
+use crate::limits::Limits;
 use crate::messages::{self, Message};
+use crate::places::Places;
 use crate::store::entity::{conversation, member};
 use crate::users::{self, Users};
 
@@ -47,36 +48,9 @@ pub struct Export {
     ended: bool,
 }
 
-/// Who is taking their data along.
-#[derive(Debug, Default)]
-pub(crate) struct Exports {
-    running: Mutex<HashSet<UserId>>,
-}
-
-/// The place of one export; dropping it makes room.
-struct Place {
-    exports: Arc<Exports>,
-    user: UserId,
-}
-
-impl Exports {
-    /// Gives a place to whoever has none, while there is one.
-    fn enter(self: &Arc<Self>, user: UserId, most: usize) -> Result<Place> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.len() >= most || !running.insert(user) {
-            return Err(Error::Busy { retry_after: AGAIN });
-        }
-        let exports = Arc::clone(self);
-        Ok(Place { exports, user })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let running = self.exports.running.lock();
-        let mut running = running.unwrap_or_else(PoisonError::into_inner);
-        running.remove(&self.user);
-    }
+/// Places for those who take their data along.
+pub(crate) fn places(limits: &Limits) -> Arc<Places> {
+    Places::new(limits.exports_max, 1, AGAIN)
 }
 
 impl Users<'_> {
@@ -99,8 +73,7 @@ impl Users<'_> {
     ///
     /// It only reads.
     pub fn export(&self, actor: &Actor) -> Result<Export> {
-        let most = self.engine().limits().exports_max;
-        let place = self.engine().exports().enter(actor.user_id(), most)?;
+        let place = self.engine().exports().enter(actor.user_id())?;
         let (sender, lines) = mpsc::channel(LINES_AHEAD);
         let task = Task {
             engine: self.engine().clone(),

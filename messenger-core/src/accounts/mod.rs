@@ -6,4 +6,4 @@ mod export;
 
 pub use self::erase::Erase;
 pub use self::export::Export;
-pub(crate) use self::export::Exports;
+pub(crate) use self::export::places;

@@ -15,6 +15,7 @@ use crate::write::{Batch, ClientWriteId, Fingerprint, Needs, Operation, Repeatab
 
 /// Begins an upload.
 pub(super) struct Begin {
+    pub(super) id: AttachmentId,
     pub(super) owner: UserId,
     pub(super) client_id: Option<ClientWriteId>,
     pub(super) name: FileName,
@@ -27,7 +28,7 @@ pub(super) struct Begin {
 /// What is to be done after [`Begin`].
 pub(super) enum Begun {
     /// The bytes are to come.
-    Anew(AttachmentId),
+    Anew,
     /// They came before.
     Before(Box<Model>),
 }
@@ -71,7 +72,7 @@ impl Operation for Begin {
             return Err(Error::AttachmentsFull);
         }
 
-        let (id, now) = (batch.id(), batch.now());
+        let now = batch.now();
         let due_at = Some(now.plus(self.limits.attachment_grace).as_micros());
         if let Some(left) = left {
             batch.release_attachment(left);
@@ -82,7 +83,7 @@ impl Operation for Begin {
             }
         }
         batch.insert_attachment(Model {
-            id,
+            id: self.id.as_uuid(),
             owner_id: self.owner.as_uuid(),
             client_id: client_id.map(str::to_owned),
             name: name.to_owned(),
@@ -98,7 +99,7 @@ impl Operation for Begin {
             created_at: now.as_micros(),
             due_at,
         });
-        Ok(Begun::Anew(id.into()))
+        Ok(Begun::Anew)
     }
 }
 

@@ -10,12 +10,12 @@ use futures_core::Stream;
 
 use super::objects::Pieces;
 use super::operations::Delete;
-use super::transfers::{Place, Places};
 use super::{Attachment, Attachments, Objects, queries};
 use crate::auth::{Actor, Revocations};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::ids::{AttachmentId, Position};
+use crate::places::{Place, Places};
 use crate::store::entity::attachment;
 
 /// An attachment with what only whoever asks for it by itself is told.

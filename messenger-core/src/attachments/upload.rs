@@ -13,15 +13,16 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use super::operations::{Begin, Begun, Finish, GiveUp};
 use super::preview::{self, HEAD_BYTES, Picture};
-use super::transfers::Place;
 use super::{AttachmentItem, Attachments, FileName, MediaType, Objects, objects};
 use crate::auth::Actor;
 use crate::error::{Error, Result};
 use crate::ids::AttachmentId;
 use crate::limits::Limits;
+use crate::places::Place;
 use crate::store::entity::attachment::Model;
 use crate::tasks::Tasks;
 use crate::write::Writer;
@@ -121,7 +122,18 @@ impl Attachments<'_> {
         let transfers = self.engine.transfers();
         let place = transfers.uploads.enter(owner)?;
         let (tasks, size) = (self.engine.tasks(), new.size);
+        let writer = self.engine.writer();
+        let mut attempt = Attempt {
+            objects: Arc::clone(objects),
+            limits: limits.clone(),
+            writer: writer.clone(),
+            tasks: tasks.clone(),
+            previews: Arc::clone(&transfers.previews),
+            id: Uuid::now_v7().into(),
+            is_over: false,
+        };
         let begin = Begin {
+            id: attempt.id,
             owner,
             client_id: self.once.clone(),
             name: new.name,
@@ -129,26 +141,14 @@ impl Attachments<'_> {
             size,
             limits: limits.clone(),
         };
-        let writer = self.engine.writer();
-        let id = match writer.run(begin).await? {
-            Begun::Anew(id) => id,
-            Begun::Before(row) => {
-                let item = AttachmentItem::from(row.as_ref());
-                return Ok(Uploaded {
-                    item,
-                    created: false,
-                });
-            }
-        };
-        let attempt = Attempt {
-            objects: Arc::clone(objects),
-            limits: limits.clone(),
-            writer: writer.clone(),
-            tasks: tasks.clone(),
-            previews: Arc::clone(&transfers.previews),
-            id,
-            is_finished: false,
-        };
+        if let Begun::Before(row) = writer.run(begin).await? {
+            attempt.is_over = true;
+            let item = AttachmentItem::from(row.as_ref());
+            return Ok(Uploaded {
+                item,
+                created: false,
+            });
+        }
         let taken = attempt.take(bytes, size);
         let came = tasks.closing().run_until_cancelled(taken).await;
         let (came, file) = came.unwrap_or(Err(Error::Closed))?;
@@ -162,7 +162,7 @@ impl Attachments<'_> {
     }
 }
 
-/// One attempt to upload. Dropping it gives it up unless it is finished, even if nobody waits for that.
+/// One attempt to upload. Dropping it gives it up unless it is over, even if nobody waits for that.
 struct Attempt {
     objects: Arc<Objects>,
     limits: Limits,
@@ -170,12 +170,12 @@ struct Attempt {
     tasks: Tasks,
     previews: Arc<Semaphore>,
     id: AttachmentId,
-    is_finished: bool,
+    is_over: bool,
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.is_finished || tokio::runtime::Handle::try_current().is_err() {
+        if self.is_over || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let (id, writer, objects) = (self.id, self.writer.clone(), Arc::clone(&self.objects));
@@ -247,8 +247,10 @@ impl Attempt {
     /// Gives what has come its name, looks at it, and notes that it is there.
     async fn keep(mut self, came: Came, file: Parts, _place: Place) -> Result<Model> {
         let closing = self.tasks.closing().clone();
+        // Not left in the middle: a file may come to its place when nobody waits for it any more, after
+        // what there was of it has been taken away.
+        file.finish().await?;
         let work = async {
-            file.finish().await?;
             let picture = self.look(&came).await;
             let finish = Finish {
                 id: self.id,
@@ -262,7 +264,7 @@ impl Attempt {
         };
         let row = closing.run_until_cancelled(work).await;
         let row = row.unwrap_or(Err(Error::Closed))?;
-        self.is_finished = true;
+        self.is_over = true;
         Ok(row)
     }
 

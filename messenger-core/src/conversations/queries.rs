@@ -575,19 +575,10 @@ pub(crate) async fn newest(
     user: UserId,
     limit: usize,
 ) -> Result<Vec<Candidate>> {
-    let sql = format!(
-        "SELECT {} FROM members AS m JOIN conversations AS c ON c.id = m.conversation_id \
-         WHERE m.user_id = ? AND m.state = ? AND c.state = ? \
-         ORDER BY coalesce(c.last_message_at, c.updated_at) DESC, c.id DESC LIMIT ?",
-        Candidate::columns()
-    );
-    let values = [
-        user.as_uuid().into(),
-        member::State::Joined.to_value().into(),
-        conversation::State::Open.to_value().into(),
-        i64::try_from(limit).unwrap_or(i64::MAX).into(),
-    ];
-    let rows = db.query_all_raw(statement(db, &sql, values)).await?;
+    let sql = format!("SELECT {} {NEWEST}", Candidate::columns());
+    let rows = db
+        .query_all_raw(statement(db, &sql, newest_of(user, limit)))
+        .await?;
     Ok(rows.iter().map(Candidate::of).collect::<Result<_, _>>()?)
 }
 
@@ -597,14 +588,33 @@ pub(crate) async fn seen(
     user: UserId,
     limit: usize,
 ) -> Result<Vec<(ConversationId, Seq)>> {
-    let newest = newest(db, user, limit).await?.into_iter();
-    let seen = newest.filter(|one| one.own.visible_from_seq <= one.last_seq);
-    Ok(seen
-        .map(|one| {
-            let from = Seq::stored(one.own.visible_from_seq);
-            (one.own.conversation_id.into(), from)
-        })
-        .collect())
+    let sql = format!("SELECT c.id, m.visible_from_seq, c.last_seq {NEWEST}");
+    let rows = db
+        .query_all_raw(statement(db, &sql, newest_of(user, limit)))
+        .await?;
+    let mut seen = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (id, from): (Uuid, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        if from <= row.try_get_by_index(2)? {
+            seen.push((id.into(), Seq::stored(from)));
+        }
+    }
+    Ok(seen)
+}
+
+/// The open conversations of somebody, as `c`, and the membership, as `m`; those first that were active
+/// last.
+const NEWEST: &str = "FROM members AS m JOIN conversations AS c ON c.id = m.conversation_id \
+     WHERE m.user_id = ? AND m.state = ? AND c.state = ? \
+     ORDER BY coalesce(c.last_message_at, c.updated_at) DESC, c.id DESC LIMIT ?";
+
+fn newest_of(user: UserId, limit: usize) -> [Value; 4] {
+    [
+        user.as_uuid().into(),
+        member::State::Joined.to_value().into(),
+        conversation::State::Open.to_value().into(),
+        i64::try_from(limit).unwrap_or(i64::MAX).into(),
+    ]
 }
 
 /// Those of a user's conversations, past ones too, in which something may have changed after a

@@ -143,17 +143,24 @@ pub(super) async fn connect(
             // begins once more, and a read fails as unavailable.
             options.test_before_acquire_if_idle_for(POSTGRES_IDLE_TEST);
             #[cfg(feature = "postgres")]
+            let statement_time_max = (limits.read_time_max * 9 / 10).as_millis().to_string();
+            #[cfg(feature = "postgres")]
             options.map_sqlx_postgres_opts(move |postgres| {
                 let relaxed = access == Access::Write && durability == Durability::Relaxed;
+                let reads = access == Access::Read;
                 postgres
                     .application_name("messenger-core")
                     .statement_cache_capacity(STATEMENTS_CACHED)
                     .options([
                         ("lock_timeout", "2s"),
                         ("idle_in_transaction_session_timeout", "5s"),
+                        // Compiling a statement takes longer than most of them do.
+                        ("jit", "off"),
                         ("timezone", "UTC"),
                     ])
                     .options(relaxed.then_some(("synchronous_commit", "off")))
+                    // The server would go on with what nobody waits for any more.
+                    .options(reads.then_some(("statement_timeout", &statement_time_max)))
             });
         }
     }

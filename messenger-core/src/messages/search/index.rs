@@ -1,15 +1,18 @@
 //! Keeps the index of messages up with the change log, a little behind those who send.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use sea_orm::DbBackend;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::queries::{self, Reached, Step};
+use super::queries::{self, Reached, Step, Work};
 use crate::error::{Error, Result};
+use crate::ids::UserId;
 use crate::limits::Limits;
+use crate::places::{Place, Places};
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -18,8 +21,14 @@ use crate::write::{Batch, Needs, Operation, Writer};
 /// A position that is before all that anybody waits for.
 const NOBODY: i64 = i64::MIN;
 
+/// Messages that SQLite may have written in pieces; with many more, a quarter of all positions.
+const UNMERGED_MAX: u64 = 10_000;
+
 /// How long nobody must have written for the moment to be quiet.
 const QUIET: Duration = Duration::from_millis(50);
+
+/// How long to wait before a search is tried again for which there was no turn.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A handle to the task that brings the index further.
 ///
@@ -34,8 +43,10 @@ pub(crate) struct Index {
     /// The last position that somebody has waited for.
     asked_for: AtomicI64,
     reached: watch::Sender<Reached>,
-    /// Places for those who search.
-    places: Arc<Semaphore>,
+    /// Who waits to search, and searches.
+    searchers: Arc<Places>,
+    /// Whose turn it is.
+    turns: Arc<Semaphore>,
 }
 
 impl Index {
@@ -51,7 +62,12 @@ impl Index {
             asked: Notify::new(),
             asked_for: AtomicI64::new(NOBODY),
             reached: watch::Sender::new(Reached::NOTHING),
-            places: Arc::new(Semaphore::new(limits.searches_max)),
+            searchers: Places::new(
+                limits.searches_waiting_max,
+                limits.searches_per_user_max,
+                AGAIN,
+            ),
+            turns: Arc::new(Semaphore::new(limits.searches_max)),
         });
         let closing = tasks.closing().clone();
         let task = Task {
@@ -61,19 +77,23 @@ impl Index {
             writer,
             limits,
             counters,
+            unmerged: 0,
         };
         tasks.start(task.run(closing));
         index
     }
 
-    /// Waits for a place among those who search.
-    pub(super) async fn enter(&self, wait_max: Duration) -> Result<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.places).acquire_owned();
-        match tokio::time::timeout(wait_max, place).await {
-            Ok(place) => place.map_err(|_| Error::Closed),
-            Err(_) => Err(Error::Busy {
-                retry_after: Duration::from_secs(1),
-            }),
+    /// Waits for a turn to search, which ends when both are dropped.
+    pub(super) async fn enter(
+        &self,
+        user: UserId,
+        wait_max: Duration,
+    ) -> Result<(Place, OwnedSemaphorePermit)> {
+        let place = self.searchers.enter(user)?;
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        match tokio::time::timeout(wait_max, turn).await {
+            Ok(turn) => Ok((place, turn.map_err(|_| Error::Closed)?)),
+            Err(_) => Err(Error::Busy { retry_after: AGAIN }),
         }
     }
 
@@ -105,10 +125,12 @@ struct Task {
     limits: Limits,
     counters: Arc<Counters>,
     tasks: Tasks,
+    /// Messages that were written since all was brought together.
+    unmerged: u64,
 }
 
 impl Task {
-    async fn run(self, closing: CancellationToken) {
+    async fn run(mut self, closing: CancellationToken) {
         let work = async {
             loop {
                 if let Err(error) = self.catch_up().await {
@@ -129,14 +151,16 @@ impl Task {
     }
 
     /// Takes steps until there is nothing to do, or nothing that can not wait.
-    async fn catch_up(&self) -> Result<()> {
+    async fn catch_up(&mut self) -> Result<()> {
         let mut before: Option<Step> = None;
         loop {
             let most = self.limits.search_indexed_at_once_max;
             let next = move |db| async move { queries::next(&db, most).await };
             let (reached, step) = self.store.snapshot(&self.tasks, next).await?;
             self.index.reached.send_replace(reached);
-            let Some(step) = step else { return Ok(()) };
+            let Some(step) = step else {
+                return self.merge(reached).await;
+            };
             if !self.is_due(&step) {
                 return Ok(());
             }
@@ -145,35 +169,55 @@ impl Task {
                     "a step of the index was not taken".to_owned(),
                 ));
             }
-            self.writer.run(Take(step.clone())).await?;
+            self.writer.run(Work::Take(step.clone())).await?;
+            self.unmerged += step.messages();
             before = Some(step);
         }
+    }
+
+    /// Brings together what SQLite has written in pieces, each of which is looked through for each term:
+    /// while it is quiet, and only once there is so much more that it is worth to write all anew.
+    async fn merge(&mut self, reached: Reached) -> Result<()> {
+        let messages_min = UNMERGED_MAX.max(reached.position.unsigned_abs() / 4);
+        if self.store.backend() != DbBackend::Sqlite || self.unmerged < messages_min {
+            return Ok(());
+        }
+        let is_whole = Arc::new(AtomicBool::new(false));
+        while self.is_quiet() {
+            self.writer.run(Work::Merge(is_whole.clone())).await?;
+            if is_whole.load(Ordering::Relaxed) {
+                self.unmerged = 0;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.writer.queued() == 0 && self.counters.grew_ago() >= QUIET
     }
 
     /// Whether somebody has asked for a step, nobody waits because of it, or it can wait no longer.
     fn is_due(&self, step: &Step) -> bool {
         let asked_for = self.index.asked_for.load(Ordering::Relaxed);
         let is_awaited = asked_for > NOBODY && step.is_before(asked_for);
-        let is_quiet = self.writer.queued() == 0 && self.counters.grew_ago() >= QUIET;
-        is_awaited || is_quiet || step.behind() > self.limits.search_index_behind_max
+        is_awaited || self.is_quiet() || step.behind() > self.limits.search_index_behind_max
     }
 }
 
-/// Writes a step beside whatever else is written.
-struct Take(Step);
-
-impl Operation for Take {
+/// It is done beside whatever else is written.
+impl Operation for Work {
     type Output = ();
     const IS_UPKEEP: bool = true;
 
     fn needs(&self, _needs: &mut Needs) {}
 
     fn apply(&self, batch: &mut Batch) -> Result<()> {
-        batch.index(self.0.clone());
+        batch.index(self.clone());
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.bytes()
     }
 }

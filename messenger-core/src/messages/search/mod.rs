@@ -94,9 +94,10 @@ impl Messages<'_> {
         let index = self.engine.index();
         let is_current = index.reach(head.pos, limits.search_wait_max).await;
 
-        let place = index.enter(limits.search_wait_max).await?;
-
         let user = actor.user_id();
+        let place = index.enter(user, limits.search_wait_max).await?;
+
+        let end = head.pos.saturating_add(1);
         let conversations_max = limits.search_conversations_max;
         let looked_at_max = limits.search_looked_at_max;
         let until = Instant::now().checked_add(limits.search_time_max);
@@ -119,7 +120,8 @@ impl Messages<'_> {
             let wanted = Wanted {
                 text: search.text,
                 places,
-                before: search.before,
+                // What is sent meanwhile is not waited for.
+                before: search.before.map_or(end, |before| end.min(before.get())),
                 limit: usize::try_from(search.limit).unwrap_or(usize::MAX),
                 looked_at_max,
                 until,

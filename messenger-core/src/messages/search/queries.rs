@@ -6,6 +6,8 @@
 //! are.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use sea_orm::sea_query::OnConflict;
@@ -31,13 +33,43 @@ const UNNOTED_MAX: i64 = 1_000;
 /// shorter steps.
 const STEP_BYTES_MAX: usize = 64 * 1024;
 
-/// Conversations that one statement looks through.
-const CONVERSATIONS_PER_STATEMENT: usize = 100;
+/// Pages that are brought together in one transaction, and bytes in each: senders wait for it.
+const MERGED_PAGES: usize = 100;
+const FTS_PAGE_BYTES: usize = 4_050;
+
+/// Conversations that one expression asks for. SQLite goes through those of one expression side by
+/// side; PostgreSQL asks all of them about each message that it finds.
+const SQLITE_CONVERSATIONS_AT_ONCE: usize = 100;
+const POSTGRES_CONVERSATIONS_AT_ONCE: usize = 20;
+
+/// Positions that are one age: an age is a term of its own to PostgreSQL, which otherwise gets all
+/// messages that match before it can tell which are the newest.
+const AGE_BITS: u32 = 16;
 
 /// Messages that are looked at together.
 const LOOKED_AT_TOGETHER: usize = 100;
 
-/// Brings the index a step further.
+/// What is done to the index in the transaction of others.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// Brings it a step further.
+    Take(Step),
+    /// Brings together some of what SQLite has written in pieces, and notes whether nothing is left
+    /// to do.
+    Merge(Arc<AtomicBool>),
+}
+
+impl Work {
+    /// Bytes of what it writes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Take(step) => step.found.iter().map(|entry| entry.terms.len()).sum(),
+            Self::Merge(_) => MERGED_PAGES * FTS_PAGE_BYTES,
+        }
+    }
+}
+
+/// A stretch of the change log for the index, or of the messages from before there was one.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     /// Where the index stands before it, which must still be so.
@@ -80,9 +112,9 @@ impl Step {
         !self.from.as_ref().is_some_and(has_it)
     }
 
-    /// Bytes of what it writes.
-    pub(super) fn bytes(&self) -> usize {
-        self.found.iter().map(|entry| entry.terms.len()).sum()
+    /// How many messages it writes.
+    pub(super) fn messages(&self) -> u64 {
+        count(self.found.len())
     }
 }
 
@@ -282,11 +314,15 @@ fn one((conversation, seq): (Uuid, i64)) -> Window {
     }
 }
 
-/// Takes a step as [`take`] does. If the index can not be written, that is its own affair: what else is
-/// in the transaction stays.
-pub(crate) async fn try_to_take(db: &impl ConnectionTrait, step: &Step) -> Result<(), DbErr> {
+/// Does some work. If the index can not be written, that is its own affair: what else is in the
+/// transaction stays.
+pub(crate) async fn try_to(db: &impl ConnectionTrait, work: &Work) -> Result<(), DbErr> {
     db.execute_unprepared("SAVEPOINT search").await?;
-    if let Err(error) = take(db, step).await {
+    let done = match work {
+        Work::Take(step) => take(db, step).await,
+        Work::Merge(is_whole) => merge(db, is_whole).await,
+    };
+    if let Err(error) = done {
         db.execute_unprepared("ROLLBACK TO SAVEPOINT search")
             .await?;
         tracing::error!(
@@ -338,6 +374,26 @@ async fn take(db: &impl ConnectionTrait, step: &Step) -> Result<(), DbErr> {
     Ok(())
 }
 
+/// Brings some of the index of SQLite together.
+async fn merge(db: &impl ConnectionTrait, is_whole: &AtomicBool) -> Result<(), DbErr> {
+    let changes = async || {
+        let sql = "SELECT total_changes()";
+        let row = db.query_one_raw(statement(db, sql, [])).await?;
+        let changes: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+        Ok::<_, DbErr>(changes.unwrap_or(0))
+    };
+    // It is not tried again at once if it fails.
+    is_whole.store(true, Ordering::Relaxed);
+    let before = changes().await?;
+    // Less than nothing: all pieces into one, a little at a time.
+    let pages = -i64::try_from(MERGED_PAGES).unwrap_or(1);
+    let sql = "INSERT INTO search_terms (search_terms, rank) VALUES ('merge', ?)";
+    db.execute_raw(statement(db, sql, [pages.into()])).await?;
+    // The command itself is one change, says FTS5.
+    is_whole.store(changes().await? - before < 2, Ordering::Relaxed);
+    Ok(())
+}
+
 // The rows come as one value, so that a statement has one text whatever their number.
 const GONE_SQLITE: [&str; 2] = [
     "DELETE FROM search_terms WHERE rowid IN (SELECT value FROM json_each(?))",
@@ -351,11 +407,14 @@ const FOUND_SQLITE: [&str; 2] = [
 ];
 const GONE_POSTGRES: [&str; 1] = ["DELETE FROM search_messages WHERE pos IN \
      (SELECT value::bigint FROM json_array_elements_text(?::json))"];
+// With the age of the message: see [`AGE_BITS`].
 const FOUND_POSTGRES: [&str; 1] = [
     "INSERT INTO search_messages (pos, conversation_id, seq, terms) \
      SELECT (value ->> 0)::bigint, (value ->> 1)::uuid, (value ->> 2)::bigint, \
-     array_to_tsvector(string_to_array(value ->> 3, ' ')) FROM json_array_elements(?::json) \
-     ON CONFLICT (pos) DO UPDATE SET terms = excluded.terms",
+     array_to_tsvector(string_to_array(value ->> 3, ' ') || ('@' || ((value ->> 0)::bigint >> 16))) \
+     FROM json_array_elements(?::json) \
+     ON CONFLICT (pos) DO UPDATE SET conversation_id = excluded.conversation_id, \
+     seq = excluded.seq, terms = excluded.terms",
 ];
 
 /// What is looked for, and where.
@@ -364,7 +423,8 @@ pub(super) struct Wanted {
     pub(super) text: SearchText,
     /// Conversations with the first message that may be seen.
     pub(super) places: Vec<(ConversationId, Seq)>,
-    pub(super) before: Option<Position>,
+    /// Messages that were sent before it.
+    pub(super) before: i64,
     pub(super) limit: usize,
     /// Messages to look at.
     pub(super) looked_at_max: usize,
@@ -381,10 +441,13 @@ pub(super) async fn find(
 ) -> Result<(Vec<Message>, Option<Position>)> {
     let visible: HashMap<ConversationId, Seq> = wanted.places.iter().copied().collect();
     let mut found: Vec<Message> = Vec::new();
-    let mut before = wanted.before.map_or(i64::MAX, Position::get);
+    let mut before = wanted.before;
+    // What is frequent is found among the newest already.
+    let postgres = db.get_database_backend() == DbBackend::Postgres;
+    let mut age = postgres.then_some(before >> AGE_BITS);
     let mut looked_at = 0;
     let next = loop {
-        let candidates = candidates(db, wanted, before).await?;
+        let candidates = candidates(db, wanted, age, before).await?;
         let windows = candidates
             .iter()
             .map(|(_, conversation, seq)| (*conversation, *seq));
@@ -412,7 +475,11 @@ pub(super) async fn find(
         }
         let seen_all = candidates.last().is_none_or(|(pos, ..)| *pos == before);
         if seen_all && candidates.len() < LOOKED_AT_TOGETHER {
-            break None;
+            match age.take() {
+                // All of the two ages that were looked at.
+                Some(age) => before = before.min((age - 1) << AGE_BITS),
+                None => break None,
+            }
         }
         let is_long_enough = looked_at >= wanted.looked_at_max
             || wanted.until.is_some_and(|until| Instant::now() >= until);
@@ -424,45 +491,47 @@ pub(super) async fn find(
     Ok((found, next))
 }
 
-/// Messages that may have the text, the newest first: up to [`LOOKED_AT_TOGETHER`].
+/// Messages that may have the text, the newest first: up to [`LOOKED_AT_TOGETHER`]; on PostgreSQL only
+/// those of an age and the one before it, if it is given.
 async fn candidates(
     db: &impl ConnectionTrait,
     wanted: &Wanted,
+    age: Option<i64>,
     before: i64,
 ) -> Result<Vec<(i64, Uuid, i64)>> {
-    let postgres = db.get_database_backend() == DbBackend::Postgres;
-    let sql = match postgres {
-        // All that match are few beside all messages, which PostgreSQL would rather go through in
-        // their order.
-        true => {
-            "SELECT pos, conversation_id, seq FROM (SELECT * FROM search_messages \
-             WHERE terms @@ ?::tsquery OFFSET 0) AS s WHERE pos < ? ORDER BY pos DESC LIMIT ?"
+    let looked_up = wanted.text.looked_up();
+    let expressions = |postgres: bool, at_once: usize| {
+        let expressions = wanted.places.chunks(at_once).map(|places| {
+            let places = places.iter();
+            let scopes = places.map(|(id, _)| expression(postgres, *id, &looked_up));
+            let scopes: Vec<String> = scopes.collect();
+            scopes.join(if postgres { "|" } else { " OR " })
+        });
+        expressions.collect::<Vec<_>>()
+    };
+    let (sql, expressions) = match db.get_database_backend() {
+        DbBackend::Postgres => {
+            let mut expressions = expressions(true, POSTGRES_CONVERSATIONS_AT_ONCE);
+            if let Some(age) = age {
+                for expression in &mut expressions {
+                    *expression = format!("('@{}'|'@{age}')&({expression})", age - 1);
+                }
+            }
+            (CANDIDATES_POSTGRES, vec![expressions.join("\n")])
         }
-        false => {
-            "SELECT s.pos, s.conversation_id, s.seq FROM search_terms \
-             JOIN search_messages AS s ON s.pos = search_terms.rowid \
-             WHERE search_terms MATCH ? AND search_terms.rowid < ? \
-             ORDER BY search_terms.rowid DESC LIMIT ?"
+        _ => {
+            let expressions = expressions(false, SQLITE_CONVERSATIONS_AT_ONCE);
+            (CANDIDATES_SQLITE, expressions)
         }
     };
-    let looked_up = wanted.text.looked_up();
     let mut found: Vec<(i64, Uuid, i64)> = Vec::new();
-    for places in wanted.places.chunks(CONVERSATIONS_PER_STATEMENT) {
-        let scopes = places
-            .iter()
-            .map(|(id, _)| expression(postgres, *id, &looked_up));
-        let scopes: Vec<String> = scopes.collect();
+    for expression in expressions {
         let limit = i64::try_from(LOOKED_AT_TOGETHER).unwrap_or(i64::MAX);
-        let values: [Value; 3] = [
-            scopes.join(if postgres { " | " } else { " OR " }).into(),
-            before.into(),
-            limit.into(),
-        ];
+        let values: [Value; 3] = [expression.into(), before.into(), limit.into()];
         for row in db.query_all_raw(statement(db, sql, values)).await? {
-            let conversation: Uuid = row.try_get_by_index(1)?;
             found.push((
                 row.try_get_by_index(0)?,
-                conversation,
+                row.try_get_by_index(1)?,
                 row.try_get_by_index(2)?,
             ));
         }
@@ -471,6 +540,17 @@ async fn candidates(
     found.truncate(LOOKED_AT_TOGETHER);
     Ok(found)
 }
+
+const CANDIDATES_SQLITE: &str = "SELECT s.pos, s.conversation_id, s.seq FROM search_terms \
+     JOIN search_messages AS s ON s.pos = search_terms.rowid \
+     WHERE search_terms MATCH ? AND search_terms.rowid < ? \
+     ORDER BY search_terms.rowid DESC LIMIT ?";
+// The planner does not see what is asked for: after what it believes of beginnings of words it would
+// rather read all messages from end to end, or all in their order.
+const CANDIDATES_POSTGRES: &str = "SELECT s.pos, s.conversation_id, s.seq \
+     FROM unnest(string_to_array(?, E'\\n')::tsquery[]) AS w(query) CROSS JOIN LATERAL \
+     (SELECT * FROM search_messages WHERE terms @@ w.query OFFSET 0) AS s \
+     WHERE s.pos < ? ORDER BY s.pos DESC LIMIT ?";
 
 /// All terms in one conversation, as a database asks for them. Terms are letters, digits and
 /// symbols, so nothing in them has a meaning of its own.
@@ -483,5 +563,5 @@ fn expression(postgres: bool, conversation: ConversationId, terms: &[Term]) -> S
         (false, Term::Begins(term)) => format!("\"{scope}{term}\" *"),
     });
     let terms: Vec<String> = terms.collect();
-    format!("({})", terms.join(if postgres { " & " } else { " AND " }))
+    format!("({})", terms.join(if postgres { "&" } else { " AND " }))
 }
