@@ -101,7 +101,7 @@ pub struct Limits {
     /// Searches that wait for their turn or are under way; past it the call fails with
     /// [`Busy`](crate::Error::Busy). 256.
     pub searches_waiting_max: usize,
-    /// Those of one person. 4.
+    /// Those of one person, so that nobody takes every turn. 4.
     pub searches_per_user_max: usize,
     /// How long a search waits for others to end, and then for the index to have what was sent
     /// before. 1 s each.

@@ -22,9 +22,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::api::body::unreadable;
-use crate::api::envelope::{Failure, Fault};
+use crate::api::envelope::{Failure, Fault, Length};
 use crate::metrics::Requests;
 use crate::origin::Origins;
+use crate::shares::{self, Asker, Shares};
 use crate::traces;
 
 /// Time for a whole request body to arrive.
@@ -40,6 +41,13 @@ const LINGER_BYTES_MAX: u64 = 16 << 20;
 /// The same for an upload that was answered before its end, as a repetition is: as many bytes as a file may
 /// have, for as long as a slow line may take.
 const UPLOAD_LINGER_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+/// Bytes of an answer from which on it is counted what its reader holds, and how many somebody, and all
+/// together, may hold: an answer stays in memory until its reader has taken it.
+const ANSWER_BYTES_COUNTED: usize = 256 << 10;
+const ANSWERS_BYTES_OF_ONE_MAX: usize = 64 << 20;
+const ANSWERS_BYTES_MAX: usize = 512 << 20;
+/// How long to wait where they hold too much.
+const ANSWERS_WAIT: Duration = Duration::from_secs(5);
 /// Longest request id that is taken from a client, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -181,6 +189,13 @@ pub(crate) struct Edge<E> {
     pub(crate) methods: Vec<Methods>,
     /// Where requests are counted.
     pub(crate) requests: Arc<Requests>,
+    /// Bytes of answers that are not read yet.
+    pub(crate) answers: Arc<Shares>,
+}
+
+/// Room for answers that are not read yet.
+pub(crate) fn answers() -> Arc<Shares> {
+    Shares::new(ANSWERS_BYTES_MAX, ANSWERS_BYTES_OF_ONE_MAX)
 }
 
 impl<E: Endpoint> Endpoint for Edge<E> {
@@ -244,10 +259,31 @@ impl<E: Endpoint> Edge<E> {
             return self.pass_on(request, uploads, uri, seen).await;
         }
         self.take_in(&mut request).await?;
+        let asker = Asker::default();
+        request.extensions_mut().insert(asker.clone());
         match tokio::time::timeout(ANSWER_TIME_MAX, self.inner.call(request)).await {
-            Ok(outcome) => self.answered(outcome, uri, seen),
+            Ok(outcome) => {
+                let response = self.answered(outcome, uri, seen)?;
+                self.handed_out(response, &asker).await
+            }
             Err(late) => Err(EngineError::Unavailable(Arc::new(late)).into()),
         }
+    }
+
+    /// Counts what somebody's answers take, until they are read.
+    async fn handed_out(&self, mut response: Response, asker: &Asker) -> Result<Response, Failure> {
+        let length = response.data::<Length>().map_or(0, |length| length.0);
+        let Some(asker) = asker.user().filter(|_| length >= ANSWER_BYTES_COUNTED) else {
+            return Ok(response);
+        };
+        let share = self.answers.take(asker, length);
+        let share = share.ok_or(EngineError::Busy {
+            retry_after: ANSWERS_WAIT,
+        })?;
+        let bytes = response.take_body().into_bytes().await;
+        let bytes = bytes.map_err(|_| Failure::internal())?;
+        response.set_body(shares::held(bytes, share));
+        Ok(response)
     }
 
     /// Lets a route read the body itself, for as long as it comes. What it leaves is read behind the
@@ -576,6 +612,7 @@ mod tests {
             uploads: None,
             methods: Vec::new(),
             requests: Arc::new(Requests::new(Vec::new())),
+            answers: answers(),
         }
     }
 

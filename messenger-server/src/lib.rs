@@ -31,6 +31,7 @@ mod origin;
 mod rate;
 mod serve;
 mod settings;
+mod shares;
 mod traces;
 
 use std::io;
@@ -99,6 +100,7 @@ fn with_sockets(
         }),
         methods: api::methods(settings),
         requests,
+        answers: edge::answers(),
     }
 }
 
@@ -259,6 +261,7 @@ fn watch(listener: TcpListener, sources: Sources) -> impl Future<Output = ()> + 
         uploads: None,
         methods: Vec::new(),
         requests: Arc::new(Requests::new(Vec::new())),
+        answers: edge::answers(),
     };
     tracing::info!(%metrics, "metrics are told");
     serve::accept(

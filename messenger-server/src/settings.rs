@@ -142,6 +142,9 @@ pub struct Settings {
     /// WebSockets at a time; more are answered 503.
     #[arg(long, env, default_value = "20000", value_parser = count(0, 1_000_000))]
     pub ws_max_connections: u64,
+    /// WebSockets and event streams of one person at a time; more are answered 503.
+    #[arg(long, env, default_value = "200", value_parser = count(1, 1_000_000))]
+    pub ws_max_connections_per_user: u64,
     /// How often clients are told to ping, in seconds.
     #[arg(long, env, default_value = "25", value_parser = count(1, 86_400))]
     pub ws_heartbeat_sec: u64,

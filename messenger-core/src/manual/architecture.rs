@@ -214,7 +214,7 @@
 //! refuses to write costs searches and nothing else. Senders go first: a step is taken when somebody
 //! searches, when nobody has written for 50 ms, or when the index is 100,000 positions behind. Kept up at
 //! every moment it would take a fifth of what SQLite can send and a third of what PostgreSQL can.
-//! Whoever searches waits until it has what was there before, up to a second; two search at a time, so
+//! Whoever searches waits until it has what was there before, up to a second; two search at a time, and of one person four wait for it, so
 //! that connections are left to others. The row
 //! that says how far it is stands in the same transaction, so a crash, a restore or two engines at
 //! once leave it right. A database from before there was an index is gone through once, behind

@@ -117,6 +117,11 @@
 //! limit of open files by itself, up to the hard one, and warns at the start if that is below what
 //! `HTTP_MAX_CONNECTIONS` and `WS_MAX_CONNECTIONS` allow.
 //!
+//! One client does not take everything: one person has at most `WS_MAX_CONNECTIONS_PER_USER` WebSockets and
+//! event streams, and 4 searches that are under way or wait. An answer stays in memory until it is read: of
+//! those from 256 KiB on one person may leave 64 MiB unread, and all together 512 MiB; past any of these it
+//! is 503 with `Retry-After`.
+//!
 //! # Watching it
 //!
 //! `METRICS_LISTEN=127.0.0.1:9464` opens a second listener for Prometheus, which is told at `/metrics`:

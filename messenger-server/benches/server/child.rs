@@ -30,6 +30,7 @@ impl Server {
             .env("ACCESS_TOKEN_EXPIRE_MINUTES", "1440")
             .env("WS_IDLE_TIMEOUT_SEC", "86400")
             .env("WS_MAX_CONNECTIONS", "1000000")
+            .env("WS_MAX_CONNECTIONS_PER_USER", "1000000")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

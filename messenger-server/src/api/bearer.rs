@@ -10,6 +10,7 @@ use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::api::envelope::{Failure, failures};
+use crate::shares::Asker;
 
 const HEADER_SCHEME: &str = "bearer";
 const QUERY_SCHEME: &str = "access_token";
@@ -97,7 +98,11 @@ impl<'a> ApiExtractor<'a> for SocketCaller {
 async fn verify(request: &Request, token: &str) -> poem::Result<Actor> {
     let engine = Data::<&MessengerEngine>::from_request_without_body(request).await?;
     let actor = engine.auth().verify(token).await;
-    Ok(actor.map_err(Failure::from)?)
+    let actor = actor.map_err(Failure::from)?;
+    if let Some(asker) = request.extensions().get::<Asker>() {
+        asker.is(actor.user_id());
+    }
+    Ok(actor)
 }
 
 /// Returns the token of the header; `None` if there is none, or another scheme.

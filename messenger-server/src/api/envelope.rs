@@ -465,13 +465,22 @@ impl ResponseError for Failure {
 /// Renders a body as JSON.
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
-        Ok(bytes) => Response::builder()
-            .status(status)
-            .header(header::CONTENT_TYPE, HeaderValue::from_static(JSON))
-            .body(bytes),
+        Ok(bytes) => {
+            let length = Length(bytes.len());
+            let mut response = Response::builder()
+                .status(status)
+                .header(header::CONTENT_TYPE, HeaderValue::from_static(JSON))
+                .body(bytes);
+            response.set_data(length);
+            response
+        }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
+
+/// How many bytes an answer has, which a body does not say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Length(pub(crate) usize);
 
 /// One status of an operation and the codes that come with it, for the document.
 pub(crate) type Line = (u16, &'static str);

@@ -624,6 +624,18 @@ on_both_databases!(
         within(PATIENCE, "a place", again).await;
     }
 
+    #[with(WS_MAX_CONNECTIONS_PER_USER = "1")]
+    async fn one_person_does_not_take_every_place(world: World) {
+        let (alice, bob, _) = world.alice_and_bob().await;
+        let mut stream = EventStream::open(&bob.http, "/v1/events", None).await;
+        stream.expect("sync.page").await;
+
+        let second = bob.get("/v1/events").await;
+        second.error(503, "service_unavailable");
+        let mut other = EventStream::open(&alice.http, "/v1/events", None).await;
+        other.expect("sync.page").await;
+    }
+
     // A client that reads slowly gets pages in place of what it did not take in time.
     async fn a_reader_who_falls_behind_goes_on_with_pages(world: World) {
         let (alice, bob, conversation) = world.alice_and_bob().await;

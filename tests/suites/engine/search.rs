@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use messenger_core::accounts::Erase;
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Title};
 use messenger_core::messages::{Found, Message, Search, SearchText};
@@ -345,6 +345,7 @@ on_both_databases!(
         world.engine.close().await;
         let mut limits = Limits::default();
         limits.searches_max = 1;
+        limits.searches_per_user_max = 50;
         limits.search_wait_max = Duration::ZERO;
         let engine = open(&world.place, limits).await;
         let alice = Person::join(&engine, "alice").await;
@@ -355,6 +356,24 @@ on_both_databases!(
         let refused = |answer: &&Result<Found>| matches!(answer, Err(Error::Busy { .. }));
         assert!(answers.iter().filter(refused).count() > 0);
         assert!(answers.iter().any(Result::is_ok));
+        alice.search(Search::new(text("hello"))).await.unwrap();
+    }
+
+    async fn one_person_does_not_take_every_turn(world: World) {
+        world.engine.close().await;
+        let mut limits = patient();
+        limits.searches_per_user_max = 4;
+        let engine = open(&world.place, limits).await;
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+
+        let searches = (0..50).map(|_| alice.search(Search::new(text("hello"))));
+        let (answers, bobs) =
+            join(join_all(searches), bob.search(Search::new(text("hello")))).await;
+
+        let refused = |answer: &&Result<Found>| matches!(answer, Err(Error::Busy { .. }));
+        assert_eq!(answers.iter().filter(refused).count(), 46);
+        bobs.unwrap();
         alice.search(Search::new(text("hello"))).await.unwrap();
     }
 

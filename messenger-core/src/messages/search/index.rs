@@ -83,16 +83,16 @@ impl Index {
         index
     }
 
-    /// Waits for a turn to search, which ends when both are dropped.
-    pub(super) async fn enter(
-        &self,
-        user: UserId,
-        wait_max: Duration,
-    ) -> Result<(Place, OwnedSemaphorePermit)> {
-        let place = self.searchers.enter(user)?;
+    /// Takes somebody among those who search or wait for their turn, until what this returns is dropped.
+    pub(super) fn line_up(&self, user: UserId) -> Result<Place> {
+        self.searchers.enter(user)
+    }
+
+    /// Waits for a turn to search.
+    pub(super) async fn turn(&self, wait_max: Duration) -> Result<OwnedSemaphorePermit> {
         let turn = Arc::clone(&self.turns).acquire_owned();
         match tokio::time::timeout(wait_max, turn).await {
-            Ok(turn) => Ok((place, turn.map_err(|_| Error::Closed)?)),
+            Ok(turn) => turn.map_err(|_| Error::Closed),
             Err(_) => Err(Error::Busy { retry_after: AGAIN }),
         }
     }

@@ -70,7 +70,8 @@ impl Messages<'_> {
     /// - [`Error::ConversationNotFound`](crate::Error::ConversationNotFound): the conversation that
     ///   is named does not exist, or the actor is not a member.
     /// - [`Error::Busy`](crate::Error::Busy): too many search at once
-    ///   ([`Limits::searches_max`](crate::Limits::searches_max)).
+    ///   ([`Limits::searches_max`](crate::Limits::searches_max)), or the actor alone
+    ///   ([`Limits::searches_per_user_max`](crate::Limits::searches_per_user_max)).
     ///
     /// # Examples
     ///
@@ -90,20 +91,20 @@ impl Messages<'_> {
             return Err(Invalid::new("limit", format!("must be 1 to {most}")).into());
         }
         let store = self.engine.store();
+        let (user, index) = (actor.user_id(), self.engine.index());
+        let place = index.line_up(user)?;
         let head = fence::head(&store.read()).await?;
-        let index = self.engine.index();
         let is_current = index.reach(head.pos, limits.search_wait_max).await;
 
-        let user = actor.user_id();
-        let place = index.enter(user, limits.search_wait_max).await?;
+        let turn = index.turn(limits.search_wait_max).await?;
 
         let end = head.pos.saturating_add(1);
         let conversations_max = limits.search_conversations_max;
         let looked_at_max = limits.search_looked_at_max;
         let until = Instant::now().checked_add(limits.search_time_max);
         let read = move |db| async move {
-            // It goes on without whoever asked, and has its place until it ends.
-            let _place = place;
+            // It goes on without whoever asked, and has its turn until it ends.
+            let _turn = (place, turn);
             let (places, are_all) = match search.conversation {
                 Some(named) => {
                     let member = conversations::queries::membership(&db, named, user).await?;

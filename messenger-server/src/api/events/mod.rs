@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use messenger_core::MessengerEngine;
+use messenger_core::auth::Actor;
 use messenger_core::events::Event;
 use poem::http::StatusCode;
 use poem::web::Data;
@@ -28,7 +29,7 @@ use poem_openapi::param::{Header, Query};
 use poem_openapi::registry::{MetaMediaType, MetaResponses, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, OpenApi};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +47,7 @@ use crate::edge::origin_not_allowed;
 use crate::origin::Origins;
 use crate::rate::Rate;
 use crate::settings::Settings;
+use crate::shares::{Share, Shares};
 
 /// Why nobody can go on from a cursor where events are not delivered.
 const NO_EVENTS: &str = "this server delivers no events; sync instead";
@@ -106,8 +108,7 @@ impl Events {
                 "this route speaks WebSocket, version 13",
             )
         })?;
-        let place = Arc::clone(&shared.places).try_acquire_owned();
-        let place = place.map_err(|_| Failure::unavailable("there are too many connections"))?;
+        let place = shared.enter(&actor)?;
         if shared.closing.is_cancelled() {
             return Err(Failure::unavailable("the server is stopping").into());
         }
@@ -164,8 +165,7 @@ impl Events {
         pull.seen = seen.0.as_deref().map(sync::seen_in).transpose()?;
         let cursor = last_event_id.0.filter(|id| !id.is_empty()).or(cursor.0);
         let cursor = sync::cursor_in(cursor.as_deref());
-        let place = Arc::clone(&shared.places).try_acquire_owned();
-        let place = place.map_err(|_| Failure::unavailable("there are too many connections"))?;
+        let place = shared.enter(&actor)?;
         let closing = shared.closing.clone();
         Ok(match cursor {
             Err(_) => Lines::reset(),
@@ -274,9 +274,31 @@ struct Shared {
     /// One for each socket that may still be opened.
     places: Arc<Semaphore>,
     places_max: usize,
+    /// How many each person has.
+    of_each: Arc<Shares>,
     open: TaskTracker,
     leaving: CancellationToken,
     closing: CancellationToken,
+}
+
+/// A place among those who are told events.
+#[derive(Debug)]
+struct Place {
+    _of_all: OwnedSemaphorePermit,
+    _of_one: Share,
+}
+
+impl Shared {
+    /// Gives somebody a place, while there is one.
+    fn enter(&self, actor: &Actor) -> Result<Place, Failure> {
+        let full = || Failure::unavailable("there are too many connections");
+        let of_one = self.of_each.take(actor.user_id(), 1).ok_or_else(full)?;
+        let of_all = Arc::clone(&self.places).try_acquire_owned();
+        Ok(Place {
+            _of_all: of_all.map_err(|_| full())?,
+            _of_one: of_one,
+        })
+    }
 }
 
 /// The bounds of one socket.
@@ -308,6 +330,7 @@ impl Sockets {
             origins: settings.origins(),
             places: Arc::new(Semaphore::new(size(settings.ws_max_connections))),
             places_max: size(settings.ws_max_connections),
+            of_each: Shares::new(usize::MAX, size(settings.ws_max_connections_per_user)),
             open: TaskTracker::new(),
             leaving: CancellationToken::new(),
             closing: CancellationToken::new(),

@@ -16,7 +16,6 @@ use messenger_core::{
 };
 use poem::web::websocket::{CloseCode, Message, WebSocketConfig, WebSocketStream};
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -24,7 +23,7 @@ use crate::api::events::follows::Follows;
 use crate::api::events::frame::{
     self, ErrorCode, Resume, SocketCommand, TypingCommand, TypingState, Unreadable,
 };
-use crate::api::events::{Forms, NO_EVENTS, Shared, SocketLimits, live};
+use crate::api::events::{Forms, NO_EVENTS, Place, Shared, SocketLimits, live};
 use crate::edge::{ANSWER_TIME_MAX, chain};
 use crate::rate::Window;
 
@@ -75,7 +74,7 @@ pub(super) struct Session {
     pub(super) engine: MessengerEngine,
     pub(super) actor: Actor,
     pub(super) sockets: Arc<Shared>,
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _place: Place,
     pub(super) _counted: TaskTrackerToken,
 }
 

@@ -17,10 +17,10 @@ use poem::{Body, IntoResponse, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::payload::EventStream;
 use poem_openapi::registry::{MetaResponses, Registry};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::events;
 use crate::api::events::live::{self, Line, LiveFrame, Place};
 use crate::edge::chain;
 
@@ -35,7 +35,7 @@ struct Follow {
     updates: Resumed,
     expires_at: Option<Instant>,
     closing: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    _place: events::Place,
 }
 
 impl Lines {
@@ -44,7 +44,7 @@ impl Lines {
         updates: Resumed,
         expires_at: Option<Instant>,
         closing: CancellationToken,
-        place: OwnedSemaphorePermit,
+        place: events::Place,
     ) -> Self {
         let follow = Follow {
             updates,
