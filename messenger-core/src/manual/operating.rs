@@ -52,7 +52,8 @@
 //! `messenger-server restore FILE` puts it back. Stop the server first; the former database stays
 //! beside the new one, with `.before-` and a time after its name. Whatever clients know from before is
 //! void: they are told `resync_required`, begin again, and send again what the copy does not have and
-//! they still keep.
+//! they still keep. `FILE` may also be a copy of the files of a server that did not run, with its `-wal`
+//! beside it if there is one. One that a newer version has made is refused.
 //!
 //! In process it is [`MessengerEngine::backup`](crate::MessengerEngine::backup) and
 //! [`EngineBuilder::restore`](crate::EngineBuilder::restore). PostgreSQL has tools of its own

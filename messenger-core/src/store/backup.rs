@@ -14,6 +14,7 @@ use sea_orm::{ConnectionTrait, DbBackend};
 use super::Target;
 use super::connect::{Access, begin_write, close, connect, make_private_file};
 use super::fence::{self, Before};
+use super::schema::refuse_unknown;
 use crate::builder::Durability;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -22,8 +23,8 @@ use crate::limits::Limits;
 
 /// How long to wait for somebody who is just closing a database that is to be replaced.
 const CLOSING_WAIT: Duration = Duration::from_secs(1);
-/// What stands beside a database file and belongs to it.
-const BESIDE: [&str; 2] = ["-wal", "-shm"];
+/// What stands beside a database file and belongs to it: its log comes first.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Copies a database into a new file, as of one moment, and checks the copy.
 pub(crate) async fn backup(target: &Target, file: &Path) -> Result<()> {
@@ -58,17 +59,21 @@ pub(crate) async fn restore(
     check(file).await?;
     leave(database).await?;
     let new = with_suffix(database, ".restoring");
-    for suffix in ["", BESIDE[0], BESIDE[1]] {
-        remove(&with_suffix(&new, suffix))?;
+    let remove_new = || {
+        let mut files = BESIDE.iter().chain(&[""]);
+        files.try_for_each(|suffix| remove(&with_suffix(&new, suffix)))
+    };
+    remove_new()?;
+    if let Err(error) = bring(file, &new, limits).await {
+        // What is wrong with the file is worth more than that some of it can not be taken away.
+        let _ = remove_new();
+        return Err(error);
     }
-    make_private_file(&new)?;
-    fs::copy(file, &new).map_err(|error| failed(&new, "can not be written", error))?;
-    begin_anew(&new, limits).await?;
 
     let former = with_suffix(database, &format!(".before-{}", clock::now().as_micros()));
     let had_one = database.exists();
     if had_one {
-        for suffix in ["", BESIDE[0], BESIDE[1]] {
+        for suffix in [""].iter().chain(&BESIDE) {
             let (from, to) = (with_suffix(database, suffix), with_suffix(&former, suffix));
             if from.exists() {
                 fs::rename(&from, &to)
@@ -80,11 +85,25 @@ pub(crate) async fn restore(
     Ok(had_one.then_some(former))
 }
 
+/// Copies a database, with what is still in its log, and makes it one that goes on.
+async fn bring(file: &Path, new: &Path, limits: &Limits) -> Result<()> {
+    make_private_file(new)?;
+    let log = BESIDE[0];
+    let (from, to) = (with_suffix(file, log), with_suffix(new, log));
+    let copied = fs::copy(file, new).and_then(|_| match from.exists() {
+        true => fs::copy(&from, &to).map(drop),
+        false => Ok(()),
+    });
+    copied.map_err(|error| failed(new, "can not be written", error))?;
+    begin_anew(new, limits).await
+}
+
 /// Begins a fence that voids what is known from before it.
 async fn begin_anew(file: &Path, limits: &Limits) -> Result<()> {
     let target = Target::Sqlite(file.to_owned());
     let db = connect(&target, Durability::Full, Access::Write, limits).await?;
     let transaction = begin_write(&db).await?;
+    refuse_unknown(&transaction).await?;
     fence::start(
         &transaction,
         DbBackend::Sqlite,

@@ -86,6 +86,13 @@ fn known() -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
+/// Refuses a database that a newer version has made.
+pub(super) async fn refuse_unknown(db: &impl ConnectionTrait) -> Result<()> {
+    let applied = Migrator::get_migration_models(db).await?;
+    let applied: Vec<String> = applied.into_iter().map(|model| model.version).collect();
+    refuse_newer(&applied, &known())
+}
+
 fn refuse_newer(applied: &[String], known: &[String]) -> Result<()> {
     match applied.iter().find(|version| !known.contains(version)) {
         None => Ok(()),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use messenger_core::sync::Pull;
 use messenger_core::{Error, MessengerEngine, ResyncReason};
+use sqlx::Connection as _;
 use tests::DatabaseKind;
 
 use crate::replica::{Replica, Size};
@@ -177,6 +178,62 @@ async fn a_database_that_is_damaged_gives_way_to_a_backup() {
         std::fs::read(former.unwrap()).unwrap(),
         b"damaged beyond repair"
     );
+    let engine = world.place.open().await;
+    assert_eq!(alice.at(&engine).history(conversation.id).await.len(), 1);
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_copy_of_the_files_is_put_back_with_its_log() {
+    let world = World::new(DatabaseKind::Sqlite).await;
+    let (alice, _, conversation) = world.alice_and_bob().await;
+    alice.send(conversation.id, "kept").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    world.engine.backup(file("first.db")).await.unwrap();
+    alice.send(conversation.id, "in the log").await;
+    // As somebody copies the files of a server that was killed.
+    let url = world.place.url();
+    let database = url.strip_prefix("sqlite://").unwrap();
+    for suffix in ["", "-wal"] {
+        let from = format!("{database}{suffix}");
+        std::fs::copy(from, file(&format!("copy.db{suffix}"))).unwrap();
+    }
+    world.engine.close().await;
+
+    let builder = MessengerEngine::builder(url.clone());
+    builder.restore(file("first.db")).await.unwrap();
+    let builder = MessengerEngine::builder(url);
+    builder.restore(file("copy.db")).await.unwrap();
+
+    let engine = world.place.open().await;
+    assert_eq!(
+        texts(&alice.at(&engine), &conversation).await,
+        ["kept", "in the log"]
+    );
+    engine.close().await;
+}
+
+#[tokio::test]
+async fn a_backup_of_a_newer_version_leaves_what_is_there() {
+    let world = World::new(DatabaseKind::Sqlite).await;
+    let (alice, _, conversation) = world.alice_and_bob().await;
+    alice.send(conversation.id, "kept").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("newer.db");
+    world.engine.backup(&file).await.unwrap();
+    world.engine.close().await;
+    let url = format!("sqlite://{}", file.display());
+    let mut newer = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("INSERT INTO seaql_migrations VALUES ('m29991231_000001_later', 0)")
+        .execute(&mut newer)
+        .await
+        .unwrap();
+    newer.close().await.unwrap();
+
+    let builder = MessengerEngine::builder(world.place.url());
+    refused(builder.restore(&file).await, "a newer version");
+
     let engine = world.place.open().await;
     assert_eq!(alice.at(&engine).history(conversation.id).await.len(), 1);
     engine.close().await;
