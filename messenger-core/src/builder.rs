@@ -25,6 +25,7 @@ use crate::hooks::{
 use crate::inspect::Inspection;
 use crate::limits::Limits;
 use crate::messages::search::Index;
+use crate::places::Turns;
 use crate::stats::Counters;
 use crate::store::{self, Store, Target};
 use crate::tasks::Tasks;
@@ -405,6 +406,7 @@ impl EngineBuilder {
             secret_created,
             erasing,
             exports,
+            syncs: Turns::default(),
             index,
             hooks: self.hooks,
             #[cfg(feature = "attachments")]

@@ -18,7 +18,7 @@ use crate::ids::UserId;
 use crate::limits::Limits;
 use crate::messages::Messages;
 use crate::messages::search::Index;
-use crate::places::Places;
+use crate::places::{Places, Turns};
 use crate::stats::{Counters, EngineStats, Present};
 use crate::store::Store;
 use crate::sync::Sync;
@@ -54,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) secret_created: Option<PathBuf>,
     pub(crate) erasing: Arc<Notify>,
     pub(crate) exports: Arc<Places>,
+    pub(crate) syncs: Turns,
     pub(crate) index: Arc<Index>,
     pub(crate) hooks: Hooks,
     #[cfg(feature = "attachments")]
@@ -338,6 +339,11 @@ impl MessengerEngine {
     #[cfg(feature = "attachments")]
     pub(crate) fn transfers(&self) -> &Transfers {
         &self.inner.transfers
+    }
+
+    /// Whose turn it is to sync.
+    pub(crate) fn syncs(&self) -> &Turns {
+        &self.inner.syncs
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -156,6 +156,9 @@ pub struct Limits {
     pub page_timeline_max: u32,
     /// Bytes in one page of a sync by cursor, roughly; one conversation may go past it. 1 MiB.
     pub page_bytes_max: usize,
+    /// Bootstraps and pages of a sync that are read for one person at a time; more wait for these, up to
+    /// [`read_wait_max`](Self::read_wait_max), which leaves connections to everybody else. 2.
+    pub syncs_per_user_max: usize,
     /// How long a sync by cursor may wait for something to say. 25 s.
     pub page_wait_max: Duration,
     /// Conversations that one request may name: in a sync's map, in a list of ids. 10,000.
@@ -311,6 +314,7 @@ impl Default for Limits {
             page_rows_max: 500,
             page_timeline_max: 200,
             page_bytes_max: 1024 * 1024,
+            syncs_per_user_max: 2,
             page_wait_max: Duration::from_secs(25),
             conversations_named_max: 10_000,
             sessions_per_user_max: 100,

@@ -4,8 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::error::{Error, Result};
 use crate::ids::UserId;
+
+/// How long to wait before a turn is asked for again that did not come.
+const TURN_AGAIN: Duration = Duration::from_secs(2);
 
 /// Places of one kind, and how many of them each person has taken.
 #[derive(Debug)]
@@ -58,5 +63,69 @@ impl Drop for Place {
             *of_user -= 1;
         }
         taken.retain(|_, of_user| *of_user > 0);
+    }
+}
+
+/// Turns of each person: whoever asks for much at a time waits for themselves, and nobody else does.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    of: Mutex<HashMap<UserId, Arc<Semaphore>>>,
+}
+
+impl Turns {
+    /// Waits until somebody has less than so many, and gives one more, until what this returns is dropped.
+    pub(crate) async fn wait(
+        &self,
+        user: UserId,
+        at_once_max: usize,
+        wait_max: Duration,
+    ) -> Result<OwnedSemaphorePermit> {
+        let theirs = {
+            let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+            // Before it grows, those are forgotten who have none.
+            if of.len() == of.capacity() {
+                of.retain(|_, turns| Arc::strong_count(turns) > 1);
+                let left = of.len();
+                of.reserve(left + 1);
+            }
+            let turns = of.entry(user);
+            Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(at_once_max))))
+        };
+        match tokio::time::timeout(wait_max, theirs.acquire_owned()).await {
+            Ok(turn) => turn.map_err(|_| Error::Closed),
+            Err(_) => Err(Error::Busy {
+                retry_after: TURN_AGAIN,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_much_waits_and_others_do_not() {
+        let turns = Turns::default();
+        let [alice, bob] = [1, 2].map(|n| UserId::from(Uuid::from_u128(n)));
+        let wait = |user| turns.wait(user, 2, Duration::from_secs(1));
+
+        let first = wait(alice).await.expect("a turn");
+        let _second = wait(alice).await.expect("another");
+        assert!(matches!(wait(alice).await, Err(Error::Busy { .. })));
+        drop(wait(bob).await.expect("a turn"));
+
+        drop(first);
+        drop(wait(alice).await.expect("a turn again"));
+
+        for n in 10..1_000 {
+            let user = UserId::from(Uuid::from_u128(n));
+            drop(wait(user).await.expect("a turn"));
+        }
+        let known = turns.of.lock().expect("nobody panics with it").len();
+        assert!(known < 10, "who has none is forgotten: {known}");
+        assert!(matches!(wait(alice).await, Ok(_)));
     }
 }

@@ -119,7 +119,8 @@
 //! `HTTP_MAX_CONNECTIONS` and `WS_MAX_CONNECTIONS` allow.
 //!
 //! One client does not take everything: one person has at most `WS_MAX_CONNECTIONS_PER_USER` WebSockets and
-//! event streams, and 4 searches that are under way or wait. An answer stays in memory until it is read: of
+//! event streams, and 4 searches that are under way or wait; 2 bootstraps or pages of a sync are read for
+//! them at a time, and more wait for these. An answer stays in memory until it is read: of
 //! those from 256 KiB on one person may leave 64 MiB unread, and all together 512 MiB; past any of these it
 //! is 503 with `Retry-After`.
 //!

@@ -7,6 +7,7 @@ mod pages;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::cursor::Cursor;
@@ -15,7 +16,7 @@ use crate::auth::Actor;
 use crate::conversations::{Conversation, Marker};
 use crate::engine::MessengerEngine;
 use crate::error::{Invalid, Result};
-use crate::ids::{ConversationId, Position, Seq, Stamp};
+use crate::ids::{ConversationId, Position, Seq, Stamp, UserId};
 use crate::messages::Message;
 use crate::users::{Block, Pref, User};
 
@@ -259,7 +260,11 @@ impl<'a> Sync<'a> {
         let (user, limits) = (actor.user_id(), self.engine.limits().clone());
         let store = self.engine.store();
         let key = store.cursor_key.clone();
-        let read = move |db| async move { pages::bootstrap(&db, user, &key, &limits).await };
+        let turn = self.turn(user).await?;
+        let read = move |db| async move {
+            let _turn = turn;
+            pages::bootstrap(&db, user, &key, &limits).await
+        };
         store.snapshot(self.engine.tasks(), read).await
     }
 
@@ -335,6 +340,14 @@ impl<'a> Sync<'a> {
         Some(Position::stored(token.at))
     }
 
+    /// Waits until not too much is read for somebody already. It is read to its end even if nobody waits for
+    /// it any more, and so long it is their turn.
+    async fn turn(&self, user: UserId) -> Result<OwnedSemaphorePermit> {
+        let limits = self.engine.limits();
+        let (most, wait_max) = (limits.syncs_per_user_max, limits.read_wait_max);
+        self.engine.syncs().wait(user, most, wait_max).await
+    }
+
     async fn look(&self, actor: &Actor, pull: &Pull) -> Result<Pulled> {
         let store = self.engine.store();
         let (user, limits, pull) = (actor.user_id(), self.engine.limits().clone(), pull.clone());
@@ -352,8 +365,11 @@ impl<'a> Sync<'a> {
                 next: Cursor::at(stamp.as_of, &store.cursor_key, user),
             });
         }
-        let read =
-            move |db| async move { delta::page(&db, user, token.as_ref(), &pull, &limits).await };
+        let turn = self.turn(user).await?;
+        let read = move |db| async move {
+            let _turn = turn;
+            delta::page(&db, user, token.as_ref(), &pull, &limits).await
+        };
         let (page, next) = store.snapshot(self.engine.tasks(), read).await?;
         Ok(Pulled {
             page,
@@ -382,7 +398,11 @@ impl<'a> Sync<'a> {
         }
         let (user, after) = (actor.user_id(), after.clone());
         let limits = self.engine.limits().clone();
-        let read = move |db| async move { pages::changes(&db, user, &after, &limits).await };
+        let turn = self.turn(user).await?;
+        let read = move |db| async move {
+            let _turn = turn;
+            pages::changes(&db, user, &after, &limits).await
+        };
         self.engine
             .store()
             .snapshot(self.engine.tasks(), read)

@@ -14,11 +14,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, join3};
 use futures_util::{FutureExt, StreamExt};
 use messenger_core::auth::{NewAccount, Password};
 use messenger_core::conversations::{HistoryPolicy, NewGroup, Title};
 use messenger_core::messages::{Message, Reacted};
+use messenger_core::sync::Pull;
 use messenger_core::users::Username;
 use messenger_core::{Error, ErrorKind, Limits, MessengerEngine, Seq, UserId};
 use tests::soon;
@@ -649,5 +650,28 @@ on_both_databases!(
             "{ended:?}"
         );
         assert_eq!(bob.history(conversation.id).await.len(), 50);
+    }
+
+    async fn whoever_syncs_too_much_at_a_time_waits_for_their_turn(world: World) {
+        let engine = with(&world, |limits| {
+            limits.syncs_per_user_max = 0;
+            limits.read_wait_max = Duration::from_secs(1);
+        })
+        .await;
+        let alice = Person::join(&engine, "alice").await;
+        let (sync, nothing) = (engine.sync(), BTreeMap::new());
+        let pull = Pull::default();
+
+        let (first, page, changes) = join3(
+            sync.bootstrap(&alice.actor),
+            sync.pull(&alice.actor, &pull),
+            sync.changes_after(&alice.actor, &nothing),
+        )
+        .await;
+
+        let busy = [first.err(), page.err(), changes.err()];
+        for error in busy {
+            assert!(matches!(error, Some(Error::Busy { .. })), "{error:?}");
+        }
     }
 );
