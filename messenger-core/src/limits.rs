@@ -35,6 +35,9 @@ pub struct Limits {
 
     /// Length of an attachment, in bytes. 100 MiB.
     pub attachment_bytes_max: u64,
+    /// Bytes that uploads leave free on the disk of a folder of attachments, so that those who send find
+    /// room. 256 MiB.
+    pub attachments_free_bytes_min: u64,
     /// Length of the name of an attachment, in characters. 255, what file systems take.
     pub attachment_name_chars_max: usize,
     /// Attachments of one message. 10.
@@ -264,6 +267,7 @@ impl Default for Limits {
             reactions_per_message_max: 50,
             reactions_per_user_max: 10,
             attachment_bytes_max: 100 * 1024 * 1024,
+            attachments_free_bytes_min: 256 * 1024 * 1024,
             attachment_name_chars_max: 255,
             attachments_per_message_max: 10,
             attachments_unsent_per_user_max: 100,

@@ -126,6 +126,6 @@ mod tests {
         }
         let known = turns.of.lock().expect("nobody panics with it").len();
         assert!(known < 10, "who has none is forgotten: {known}");
-        assert!(matches!(wait(alice).await, Ok(_)));
+        assert!(wait(alice).await.is_ok());
     }
 }

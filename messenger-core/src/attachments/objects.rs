@@ -269,6 +269,25 @@ impl Objects {
         self.store.put_multipart(path).await.map_err(failed)
     }
 
+    /// Insists that so many bytes are left where a folder is. A place elsewhere says itself when it is
+    /// full.
+    pub(super) async fn require_room(&self, bytes: u64) -> Result<()> {
+        let Some(folder) = self.folder.clone() else {
+            return Ok(());
+        };
+        let left = tokio::task::spawn_blocking(move || fs4::available_space(folder));
+        let left = match left.await.map_err(|panic| unavailable(panic.into()))? {
+            // It is made when something is written to it.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            left => left.map_err(unavailable)?,
+        };
+        if left < bytes {
+            let what = "too little would be left on the disk of the attachments";
+            return Err(unavailable(io::Error::new(ErrorKind::StorageFull, what)));
+        }
+        Ok(())
+    }
+
     /// Reads a part of a file, piece by piece.
     pub(super) async fn read(&self, path: &Path, range: Range<u64>) -> Result<Pieces> {
         if range.is_empty() {

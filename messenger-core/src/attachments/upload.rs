@@ -81,7 +81,8 @@ impl Attachments<'_> {
     ///   [`TimedOut`](std::io::ErrorKind::TimedOut).
     /// - [`Error::ClientWriteConflict`]: the id of [`once`](Self::once) was used for another file.
     /// - [`Error::Busy`]: too many uploads are under way, or the same was begun again meanwhile.
-    /// - [`Error::AttachmentsUnavailable`], [`Error::StorageFull`]: the bytes can not be kept now.
+    /// - [`Error::AttachmentsUnavailable`], [`Error::StorageFull`]: the bytes can not be kept now, or too
+    ///   little would be left ([`Limits::attachments_free_bytes_min`](crate::Limits::attachments_free_bytes_min)).
     ///
     /// # Cancel safety
     ///
@@ -118,6 +119,9 @@ impl Attachments<'_> {
         if !types.is_empty() && !types.iter().any(|range| range.has(&new.media_type)) {
             return Err(Error::AttachmentType);
         }
+        let room = limits.attachments_free_bytes_min;
+        let room = room.saturating_add(new.size.unwrap_or(0));
+        objects.require_room(room).await?;
         let owner = actor.user_id();
         let transfers = self.engine.transfers();
         let place = transfers.uploads.enter(owner)?;
@@ -372,6 +376,8 @@ struct Parts {
     objects: Arc<Objects>,
     tasks: Tasks,
     path: Path,
+    /// Bytes to leave free.
+    room: u64,
     part: Vec<u8>,
     upload: Option<Box<dyn MultipartUpload>>,
     under_way: Option<AbortOnDropHandle<object_store::Result<()>>>,
@@ -383,6 +389,7 @@ impl Parts {
             objects: Arc::clone(&attempt.objects),
             tasks: attempt.tasks.clone(),
             path: attempt.path(),
+            room: attempt.limits.attachments_free_bytes_min,
             part: Vec::new(),
             upload: None,
             under_way: None,
@@ -405,6 +412,7 @@ impl Parts {
     /// Sends a part on its way, after the one before has arrived.
     async fn send(&mut self) -> Result<()> {
         self.arrive().await?;
+        self.objects.require_room(self.room).await?;
         let upload = match &mut self.upload {
             Some(upload) => upload,
             None => {

@@ -73,6 +73,8 @@
 //! time and 16 downloads; everybody together has 32 uploads and 256 downloads. An upload ends if it brings
 //! less than 32 KiB in 30 s of waiting for it, and after six hours. What was not sent goes after a day, and
 //! what belonged to a deleted message within moments; if the place can not be reached, as soon as it can.
+//! Nothing bounds what all messages hold together but the disk, of which uploads leave 256 MiB free (507
+//! from there on), so that people can still write: watch it.
 //!
 //! `ATTACHMENTS_URL=s3://bucket/prefix` keeps them in a bucket, with `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
 //! `AWS_SECRET_ACCESS_KEY`, and for others than Amazon `AWS_ENDPOINT`, as usual. The keys must allow to

@@ -503,6 +503,28 @@ on_both_databases!(
         note(&alice).await;
     }
 
+    async fn uploads_leave_room_on_the_disk(world: World) {
+        let engine = with(&world, |_| {}).await;
+        let (alice, ..) = meet(&engine).await;
+        let kept = note(&alice).await;
+        engine.close().await;
+        let engine = with(&world, |limits| {
+            limits.attachments_free_bytes_min = u64::MAX
+        })
+        .await;
+        let alice = Person {
+            engine: engine.clone(),
+            actor: engine.trust(alice.user.id),
+            user: alice.user,
+        };
+
+        let refused = upload(&alice, file("a", "text/plain"), b"bytes").await;
+
+        assert!(matches!(refused, Err(Error::StorageFull(_))), "{refused:?}");
+        assert_eq!(download(&alice, kept).await.unwrap(), b"buy milk");
+        assert_eq!(files(&folder(&world)), 1);
+    }
+
     async fn uploads_at_a_time_are_bounded_and_for_each_person(world: World) {
         let engine = with(&world, |limits| {
             limits.uploads_max = 3;

@@ -444,7 +444,8 @@ pub(super) async fn find(
     let mut before = wanted.before;
     // What is frequent is found among the newest already.
     let postgres = db.get_database_backend() == DbBackend::Postgres;
-    let mut age = postgres.then_some(before >> AGE_BITS);
+    let age = before >> AGE_BITS;
+    let mut age = (postgres && age > 1).then_some(age);
     let mut looked_at = 0;
     let next = loop {
         let candidates = candidates(db, wanted, age, before).await?;
@@ -476,8 +477,13 @@ pub(super) async fn find(
         let seen_all = candidates.last().is_none_or(|(pos, ..)| *pos == before);
         if seen_all && candidates.len() < LOOKED_AT_TOGETHER {
             match age.take() {
-                // All of the two ages that were looked at.
-                Some(age) => before = before.min((age - 1) << AGE_BITS),
+                // Older ones on this page already: where little is found, ages are many and empty.
+                Some(age) => {
+                    before = before.min((age - 1) << AGE_BITS);
+                    if found.len() < wanted.limit {
+                        continue;
+                    }
+                }
                 None => break None,
             }
         }
