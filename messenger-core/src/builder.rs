@@ -294,6 +294,7 @@ impl EngineBuilder {
     /// - [`Error::Invalid`]: the database URL can not be read.
     /// - [`Error::Setup`]: a server, a file or a schema that can not be used, with what to do
     ///   about it in its text.
+    /// - [`Error::AttachmentsSetup`]: the place of attachments can not be used, likewise.
     ///
     /// # Cancel safety
     ///

@@ -169,6 +169,9 @@ pub enum Error {
     /// The engine was set up in a way that can not work. Says what to do.
     #[error("{0}")]
     Setup(String, #[source] Option<Cause>),
+    /// The place where attachments should be can not be used. Says what to do.
+    #[error("{0}")]
+    AttachmentsSetup(String, #[source] Option<Cause>),
     /// A bug in the engine: please report it.
     #[error("internal error: {0}")]
     Internal(String),
@@ -281,7 +284,9 @@ impl Error {
             | Self::AttachmentsUnavailable(_)
             | Self::Undecided(_) => "service_unavailable",
             Self::StorageFull(_) => "storage_full",
-            Self::Storage(_) | Self::Setup(..) | Self::Internal(_) => "internal_error",
+            Self::Storage(_) | Self::Setup(..) | Self::AttachmentsSetup(..) | Self::Internal(_) => {
+                "internal_error"
+            }
         }
     }
 
@@ -322,7 +327,9 @@ impl Error {
             | Self::Undecided(_)
             | Self::SubscriptionLost => ErrorKind::Busy,
             Self::StorageFull(_) => ErrorKind::StorageFull,
-            Self::Storage(_) | Self::Setup(..) | Self::Internal(_) => ErrorKind::Internal,
+            Self::Storage(_) | Self::Setup(..) | Self::AttachmentsSetup(..) | Self::Internal(_) => {
+                ErrorKind::Internal
+            }
         }
     }
 

@@ -21,8 +21,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-/// What is said before the reason why a database is not one to work with.
-pub(crate) const CAN_NOT_OPEN: &str = "can not use the database of DATABASE_URL";
 /// How often a progress bar looks how far it is.
 const LOOK: Duration = Duration::from_millis(100);
 /// Time for a server to say whether it works: as long as it waits for its database, and some.
@@ -86,6 +84,15 @@ pub(crate) enum UserCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Says which setting names what can not be worked with.
+pub(crate) fn can_not_open(error: messenger_core::Error) -> anyhow::Error {
+    let what = match error {
+        messenger_core::Error::AttachmentsSetup(..) => "can not use the place of ATTACHMENTS_URL",
+        _ => "can not use the database of DATABASE_URL",
+    };
+    anyhow::Error::new(error).context(what)
 }
 
 fn builder(settings: &Settings) -> EngineBuilder {
@@ -190,7 +197,7 @@ pub(crate) async fn health(settings: &Settings) -> anyhow::Result<()> {
 
 /// Brings the schema up to date.
 pub(crate) async fn migrate(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let change = builder(settings).migrate().await.context(CAN_NOT_OPEN)?;
+    let change = builder(settings).migrate().await.map_err(can_not_open)?;
     if as_json {
         println!("{}", json!({"from": change.from, "to": change.to}));
         return Ok(());
@@ -327,7 +334,7 @@ pub(crate) async fn user(settings: &Settings, command: UserCommand) -> anyhow::R
 }
 
 async fn look(settings: &Settings) -> anyhow::Result<Inspection> {
-    builder(settings).inspect().await.context(CAN_NOT_OPEN)
+    builder(settings).inspect().await.map_err(can_not_open)
 }
 
 /// An engine that writes and delivers nothing. It signs no tokens, so any secret is good.
@@ -337,7 +344,7 @@ async fn engine(settings: &Settings) -> anyhow::Result<MessengerEngine> {
     let mut live = LiveSettings::default();
     live.enabled = false;
     let builder = builder(settings).secret(secret).live(live);
-    builder.open().await.context(CAN_NOT_OPEN)
+    builder.open().await.map_err(can_not_open)
 }
 
 async fn person(settings: &Settings, name: &str) -> anyhow::Result<Person> {

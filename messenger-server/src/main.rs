@@ -345,7 +345,7 @@ async fn open(settings: &Settings, with: With) -> anyhow::Result<MessengerEngine
         // An SQLite database has a folder of its own for the secret; this one has not.
         builder = builder.secret_file(PathBuf::from("messenger.secret"));
     }
-    let engine = builder.open().await.context(commands::CAN_NOT_OPEN)?;
+    let engine = builder.open().await.map_err(commands::can_not_open)?;
 
     let health = engine.health().await.context("can not read the database")?;
     if let Some(path) = &health.secret_created {

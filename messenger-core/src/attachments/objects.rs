@@ -66,7 +66,7 @@ impl AttachmentStore {
     /// need the same one.
     ///
     /// A file `place` in it tells the database that it is the right one: opening fails with
-    /// [`Error::Setup`] if it is another one, or none, because a disk is not there.
+    /// [`Error::AttachmentsSetup`] if it is another one, or none, because a disk is not there.
     pub fn folder(path: impl Into<PathBuf>) -> Self {
         Self(Place::Folder(path.into()))
     }
@@ -211,7 +211,7 @@ impl Objects {
             "{place} is not where the attachments of this database are: mount or name that place, or \
              if it is lost for good, make a file called {MARK} in this one with the line {known}"
         );
-        Err(Error::Setup(what, None))
+        Err(Error::AttachmentsSetup(what, None))
     }
 
     /// What this place is known by.
@@ -365,7 +365,7 @@ fn can_not(place: &AttachmentStore, cause: Cause) -> Error {
         "attachments can not be kept in {place}: give this program the right to read and write \
          there, or name another place"
     );
-    Error::Setup(what, Some(cause))
+    Error::AttachmentsSetup(what, Some(cause))
 }
 
 /// Makes a folder that nobody else can look into. One that is there already is somebody's choice.
@@ -373,20 +373,16 @@ fn make_folder(path: &FilePath) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-
-        builder.mode(0o700);
-        if let Ok(there) = path.metadata()
-            && there.permissions().mode() & 0o007 != 0
-        {
-            tracing::warn!(
-                path = %path.display(),
-                "everybody on this machine can look into the folder of attachments"
-            );
-        }
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)?;
+    #[cfg(unix)]
+    if std::os::unix::fs::PermissionsExt::mode(&path.metadata()?.permissions()) & 0o007 != 0 {
+        tracing::warn!(
+            path = %path.display(),
+            "everybody on this machine can look into the folder of attachments"
+        );
     }
-    builder.create(path)
+    Ok(())
 }
 
 /// Reads a part of a file in pieces of a size that is worth a thread's while.

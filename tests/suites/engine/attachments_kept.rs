@@ -284,7 +284,7 @@ on_both_databases!(
         let refused = world.place.builder().attachments(place).open().await;
 
         let error = refused.unwrap_err();
-        assert!(matches!(error, Error::Setup(..)), "{error:?}");
+        assert!(matches!(error, Error::AttachmentsSetup(..)), "{error:?}");
         assert!(
             error
                 .to_string()
@@ -308,7 +308,7 @@ on_both_databases!(
         };
         let refused = async |at: &Path| {
             let error = opened(at).await.unwrap_err();
-            assert!(matches!(error, Error::Setup(..)), "{error:?}");
+            assert!(matches!(error, Error::AttachmentsSetup(..)), "{error:?}");
             let text = error.to_string();
             let known = std::fs::read_to_string(away.join("place")).unwrap();
             let way = format!("make a file called place in this one with the line {known}");
@@ -363,6 +363,9 @@ on_both_databases!(
             .open()
             .await;
 
-        assert!(matches!(refused, Err(Error::Setup(..))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::AttachmentsSetup(..))),
+            "{refused:?}"
+        );
     }
 );

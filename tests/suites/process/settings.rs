@@ -236,6 +236,10 @@ async fn a_value_that_cannot_be_read_stops_the_start_with_one_line() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example"),
         ("METRICS_LISTEN", "9464"),
         ("METRICS_LISTEN", "localhost:9464"),
+        ("ATTACHMENTS_URL", "attachments"),
+        ("ATTACHMENTS_URL", "file://attachments"),
+        ("ATTACHMENTS_URL", "ftp://files.example/attachments"),
+        ("ATTACHMENT_TYPES", "pictures"),
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "mysql://127.0.0.1/x"),
     ];
@@ -329,6 +333,45 @@ async fn a_place_where_no_database_can_be_stops_the_start_with_one_line() {
         assert_one_line(&looked, 1, "must be an SQLite file");
         assert_files(&home, &["folder", "text"]);
     }
+}
+
+#[tokio::test]
+async fn a_place_where_no_attachments_can_be_stops_the_start_with_one_line() {
+    for name in ["text", "text/attachments"] {
+        let mut home = home().await;
+        std::fs::write(home.file("text"), "Dear diary").unwrap();
+        let url = format!("file://{}", home.file(name).display());
+        home.set("ATTACHMENTS_URL", &url);
+
+        let finished = home.run(&[]).await;
+
+        assert_one_line(&finished, 1, "the place of ATTACHMENTS_URL: ");
+        let advice = "give this program the right to read and write there, or name another place";
+        assert!(finished.stderr.contains(advice), "{finished:?}");
+        assert!(!finished.stderr.contains("DATABASE_URL"), "{finished:?}");
+    }
+    // It is also used where nothing names it.
+    let home = home().await;
+    std::fs::write(home.file("attachments"), "Dear diary").unwrap();
+    assert_one_line(&home.run(&[]).await, 1, "the place of ATTACHMENTS_URL: ");
+}
+
+#[tokio::test]
+async fn the_attachments_of_another_database_stop_the_start_with_one_line() {
+    let (one, mut two) = (home().await, home().await);
+    drop(one.start().await);
+    drop(two.start().await);
+    let url = format!("file://{}", one.file("attachments").display());
+    two.set("ATTACHMENTS_URL", &url);
+
+    let finished = two.run(&[]).await;
+
+    assert_one_line(&finished, 1, "the place of ATTACHMENTS_URL: ");
+    let advice = "mount or name that place";
+    assert!(finished.stderr.contains(advice), "{finished:?}");
+    // Who needs no attachments works all the same.
+    let people = two.run(&["user", "list"]).await;
+    assert_eq!(people.code, Some(0), "{people:?}");
 }
 
 #[tokio::test]
