@@ -53,6 +53,12 @@ pub struct EngineStats {
     /// Comings and goings that are remembered for those who begin to listen, up to
     /// [`Limits::hub_joins_max`](crate::Limits::hub_joins_max).
     pub moves_remembered: usize,
+    /// Events that wait in the longest queue of a listener, as of a look every few seconds; of up to
+    /// [`Limits::subscriber_queue_max`](crate::Limits::subscriber_queue_max).
+    pub subscriber_queue_longest: usize,
+    /// Events that were pushed out of full queues of listeners before all had read them: who is behind
+    /// reads them from the database.
+    pub subscriber_queue_overflows: u64,
     /// Passwords that are being hashed now.
     pub hashings: usize,
     /// Passwords that wait for that.
@@ -224,6 +230,8 @@ pub(crate) struct Counters {
     opened: Instant,
     listeners: AtomicUsize,
     moves_remembered: AtomicUsize,
+    subscriber_queue_longest: AtomicUsize,
+    subscriber_queue_overflows: AtomicU64,
 }
 
 /// How the writes of a transaction ended that was committed.
@@ -270,6 +278,8 @@ impl Default for Counters {
             opened: Instant::now(),
             listeners: AtomicUsize::new(0),
             moves_remembered: AtomicUsize::new(0),
+            subscriber_queue_longest: AtomicUsize::new(0),
+            subscriber_queue_overflows: AtomicU64::new(0),
         }
     }
 }
@@ -319,6 +329,18 @@ impl Counters {
             .store(now.moves_remembered, Ordering::Relaxed);
     }
 
+    /// Notes how much waits in the longest queue of a listener.
+    pub(crate) fn queues_seen(&self, longest: usize) {
+        self.subscriber_queue_longest
+            .store(longest, Ordering::Relaxed);
+    }
+
+    /// Counts an event that was pushed out of the full queue of a listener.
+    pub(crate) fn overflowed(&self) {
+        self.subscriber_queue_overflows
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn stats(&self, present: Present<'_>) -> EngineStats {
         // Read before the head, which is never behind it then.
         let delivered = self.delivered.load(Ordering::Relaxed);
@@ -339,6 +361,8 @@ impl Counters {
             looked_ago: self.opened.elapsed().saturating_sub(looked_at),
             listeners: self.listeners.load(Ordering::Relaxed),
             moves_remembered: self.moves_remembered.load(Ordering::Relaxed),
+            subscriber_queue_longest: self.subscriber_queue_longest.load(Ordering::Relaxed),
+            subscriber_queue_overflows: of_now(&self.subscriber_queue_overflows),
             hashings: present.hashings,
             hashings_queued: present.hashings_queued,
             hashings_refused: present.hashings_refused,

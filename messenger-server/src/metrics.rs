@@ -302,6 +302,17 @@ fn engine(stats: &EngineStats) -> Vec<MetricFamily> {
             stats.moves_remembered as f64,
         ),
         gauge(
+            "messenger_subscriber_queue_longest",
+            "Events that wait in the longest queue of a listener; it is a ring of 64.",
+            stats.subscriber_queue_longest as f64,
+        ),
+        family(
+            "messenger_subscriber_queue_overflows_total",
+            "Events that were pushed out of full queues of listeners, who read the database then.",
+            MetricType::COUNTER,
+            vec![counted(stats.subscriber_queue_overflows)],
+        ),
+        gauge(
             "messenger_password_hashings",
             "Passwords that are being hashed.",
             stats.hashings as f64,

@@ -114,7 +114,7 @@ impl Hub {
             limits: limits.clone(),
             fence,
             last: head,
-            listeners: Listeners::new(limits, head),
+            listeners: Listeners::new(limits, head, counters),
         };
         tasks.start(task.run(received, tasks.closing().clone()));
         let counters = Arc::clone(counters);
@@ -276,6 +276,7 @@ impl Task {
                 _ = poll.tick(), if is_free => self.catch_up().await,
                 _ = sweep.tick() => {
                     self.listeners.sweep();
+                    self.counters.queues_seen(self.listeners.queue_longest());
                     self.typing.retain(|_, told| told.at.elapsed() < TYPING_TTL);
                     Ok(())
                 }

@@ -13,6 +13,7 @@ use super::event::Event;
 use crate::conversations::Typing;
 use crate::ids::{ConversationId, Position, Seq, SessionId, UserId};
 use crate::limits::Limits;
+use crate::stats::Counters;
 use crate::users::Presence;
 
 /// What travels to the subscriptions of one user.
@@ -49,6 +50,7 @@ pub(super) struct Listener {
     after: Position,
     /// The last position that concerned the user, or may have.
     concerned: AtomicI64,
+    counters: Arc<Counters>,
 }
 
 impl Listener {
@@ -56,7 +58,8 @@ impl Listener {
     /// readers read the database.
     pub(super) fn signal(&self, signal: Signal) {
         match self.signals.try_broadcast(signal) {
-            Ok(_) | Err(TrySendError::Inactive(_) | TrySendError::Full(_)) => {}
+            Ok(Some(_)) => self.counters.overflowed(),
+            Ok(None) | Err(TrySendError::Inactive(_) | TrySendError::Full(_)) => {}
             Err(TrySendError::Closed(_)) => {}
         }
     }
@@ -140,11 +143,12 @@ pub(super) struct Listeners {
     moves_after: Position,
     moves_max: usize,
     queue_max: usize,
+    counters: Arc<Counters>,
 }
 
 impl Listeners {
     /// Nobody, at the head of the change log.
-    pub(super) fn new(limits: &Limits, head: Position) -> Self {
+    pub(super) fn new(limits: &Limits, head: Position, counters: &Arc<Counters>) -> Self {
         Self {
             listeners: HashMap::new(),
             audiences: HashMap::new(),
@@ -152,6 +156,7 @@ impl Listeners {
             moves_after: head,
             moves_max: limits.hub_joins_max,
             queue_max: limits.subscriber_queue_max,
+            counters: counters.clone(),
         }
     }
 
@@ -304,6 +309,7 @@ impl Listeners {
                 conversations: conversations.into_iter().collect(),
                 after: head,
                 concerned: AtomicI64::new(last.max(head).get()),
+                counters: self.counters.clone(),
             },
         );
         // What happened between the picture and now.
@@ -330,6 +336,13 @@ impl Listeners {
             signals: listener.signals.new_receiver(),
             after,
         })
+    }
+
+    /// How much waits in the longest queue.
+    pub(super) fn queue_longest(&self) -> usize {
+        let queues = self.listeners.values();
+        let queues = queues.map(|listener| listener.signals.len());
+        queues.max().unwrap_or(0)
     }
 
     /// Forgets users who do not listen any more.

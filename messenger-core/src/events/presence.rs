@@ -381,7 +381,7 @@ mod tests {
     impl Place {
         fn new() -> Self {
             Self {
-                listeners: Listeners::new(&Limits::default(), Position::ZERO),
+                listeners: Listeners::new(&Limits::default(), Position::ZERO, &Arc::default()),
                 people: Presences::default(),
                 reserves: HashMap::new(),
                 looks: 0,

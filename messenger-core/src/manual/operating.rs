@@ -138,6 +138,7 @@
 //! | `messenger_writes_queued`, `messenger_batch_writes`, `messenger_batch_duration_seconds`, `messenger_commit_duration_seconds` | the write path: what waits, how much goes into a transaction, how long it takes |
 //! | `messenger_change_log_position`, `messenger_change_log_lag`, `messenger_change_log_look_age_seconds` | live events: how many changes behind, and since when nothing is known of other servers |
 //! | `messenger_hub_queued`, `messenger_hub_listeners`, `messenger_hub_moves_remembered` | who listens, and what waits for them |
+//! | `messenger_subscriber_queue_longest`, `messenger_subscriber_queue_overflows_total` | the ring of 64 live events that each listener has: the fullest one, as of a few seconds ago, and events that were pushed out before they were read, which costs a read of the database |
 //! | `messenger_password_hashings`, `…_queued`, `…_refused_total` | log-ins under way |
 //! | `messenger_hook_changes_total`, `messenger_hook_conversations_waiting`, `messenger_hook_waiting_seconds`, `messenger_hook_lag`, `messenger_hook_stopped` | the webhook: changes by outcome (`told`, `failed` tries, `left_out`, `missed`), and how far it is behind |
 //! | `messenger_database_bytes` | its size on disk; missing while it does not answer |

@@ -103,6 +103,8 @@ on_both_databases!(
         assert_eq!(more("messenger_change_log_position"), 3.0);
         for queue in [
             "messenger_writes_queued",
+            "messenger_subscriber_queue_longest",
+            "messenger_subscriber_queue_overflows_total",
             "messenger_password_hashings_queued",
             "messenger_password_hashings_refused_total",
         ] {

@@ -1,10 +1,11 @@
 //! The numbers of an engine.
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
-use messenger_core::{ConversationId, Error};
+use messenger_core::{ConversationId, Error, Limits, LiveSettings};
 use uuid::Uuid;
 
-use crate::world::{eventually, message, message_as, next_text, on_both_databases};
+use crate::world::{Person, eventually, message, message_as, next_text, on_both_databases};
 
 on_both_databases!(
     async fn an_engine_counts_what_it_stored_and_what_it_refused(world: World) {
@@ -34,6 +35,38 @@ on_both_databases!(
         assert_eq!(stats.head.get() - before.head.get(), 1);
         assert_eq!(stats.listeners, 1);
         eventually("all is delivered", async || world.engine.stats().lag() == 0).await;
+    }
+
+    async fn the_queue_of_a_listener_who_does_not_read_is_counted(world: World) {
+        world.engine.close().await;
+        let mut limits = Limits::default();
+        limits.subscriber_queue_max = 2;
+        let mut live = LiveSettings::default();
+        (live.presence_ms, live.heartbeat_ms) = (0, 3_600_000);
+        let builder = world.place.builder().limits(limits).live(live);
+        let engine = builder.open().await.unwrap();
+        let alice = Person::join(&engine, "alice").await;
+        let bob = Person::join(&engine, "bob").await;
+        let conversation = alice.open_direct(&bob).await.id;
+        let mut bobs = bob.subscribe().await;
+        for n in 0..5 {
+            alice.send(conversation, &n.to_string()).await;
+        }
+
+        let queue = || {
+            let stats = engine.stats();
+            (
+                stats.subscriber_queue_longest,
+                stats.subscriber_queue_overflows,
+            )
+        };
+        eventually("all is handed on", async || queue() == (2, 3)).await;
+        for n in 0..5 {
+            assert_eq!(next_text(&mut bobs).await, n.to_string());
+        }
+        let read_up = async { while futures_util::poll!(bobs.next()).is_ready() {} };
+        read_up.await;
+        eventually("the queue is read", async || queue() == (0, 3)).await;
     }
 
     async fn each_engine_has_numbers_of_its_own(world: World) {
