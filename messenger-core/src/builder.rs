@@ -53,6 +53,18 @@ pub struct SchemaChange {
     pub to: String,
 }
 
+/// A migration that [`EngineBuilder::migrate`] begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SchemaStep {
+    /// Its name.
+    pub name: String,
+    /// Which one it is of those that are missing, from 1 on.
+    pub number: usize,
+    /// How many are missing.
+    pub of: usize,
+}
+
 /// Describes an engine; [`open`](Self::open) starts it. Each method says its default.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is opened"]
@@ -427,7 +439,8 @@ impl EngineBuilder {
     /// Brings the schema of the database up to date without starting an engine; makes the database if
     /// there is none.
     ///
-    /// [`open`](Self::open) does it as well: this is for whoever wants to see it done.
+    /// [`open`](Self::open) does it as well: this is for whoever wants to see it done. `on_step` is told
+    /// of each migration before it begins; those of a large database may take a while.
     ///
     /// # Errors
     ///
@@ -436,9 +449,9 @@ impl EngineBuilder {
     /// # Cancel safety
     ///
     /// If dropped before it resolves, the database is migrated whole or not at all.
-    pub async fn migrate(self) -> Result<SchemaChange> {
+    pub async fn migrate(self, on_step: impl FnMut(SchemaStep) + Send) -> Result<SchemaChange> {
         let target = Target::parse(&self.database_url)?;
-        let (from, to) = store::migrate_only(&target, &self.limits).await?;
+        let (from, to) = store::migrate_only(&target, &self.limits, on_step).await?;
         Ok(SchemaChange { from, to })
     }
 

@@ -37,7 +37,7 @@ mod tasks;
 mod write;
 
 pub use auth::{JwtAlgorithm, Secret};
-pub use builder::{Durability, EngineBuilder, SchemaChange};
+pub use builder::{Durability, EngineBuilder, SchemaChange, SchemaStep};
 pub use clock::Timestamp;
 pub use engine::{Health, MessengerEngine};
 pub use error::{Cause, Error, ErrorKind, Invalid, Result, ResyncReason};

@@ -197,7 +197,19 @@ pub(crate) async fn health(settings: &Settings) -> anyhow::Result<()> {
 
 /// Brings the schema up to date.
 pub(crate) async fn migrate(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let change = builder(settings).migrate().await.map_err(can_not_open)?;
+    // Hidden where standard error is no terminal.
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let migrated = builder(settings).migrate(|step| {
+        bar.set_length(step.of as u64);
+        bar.set_position(step.number as u64 - 1);
+        bar.set_message(step.name);
+        bar.enable_steady_tick(LOOK);
+    });
+    let migrated = migrated.await;
+    bar.finish_and_clear();
+    let change = migrated.map_err(can_not_open)?;
     if as_json {
         println!("{}", json!({"from": change.from, "to": change.to}));
         return Ok(());

@@ -39,7 +39,7 @@
 //! | `messenger-server user add NAME`, `user password NAME` | an account, another password; the password is asked for, or is a line of standard input |
 //! | `messenger-server user logout NAME` | ends all sessions; tokens stop working and sockets close |
 //! | `messenger-server user delete NAME` | ends an account (`--erase-messages` with what it wrote); asks, unless `--yes` |
-//! | `messenger-server migrate` | brings the schema up to date, as every start does, and says from what to what |
+//! | `messenger-server migrate` | brings the schema up to date, as every start does, shows on a terminal which migration it is at, and says from what to what |
 //!
 //! `stats`, `user list` and `user sessions` only read, and no client notices them. The others write as
 //! one more server would: a running one sees what they did within moments. `--json` is for programs.

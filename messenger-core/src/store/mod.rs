@@ -41,7 +41,7 @@ pub(crate) use self::look::Look;
 use self::schema::{deployment, migrate};
 pub(crate) use self::statement::{Each, IDS_PER_STATEMENT, filled, filled_ids, statement};
 pub(crate) use self::url::Target;
-use crate::builder::Durability;
+use crate::builder::{Durability, SchemaStep};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::tasks::Tasks;
@@ -81,13 +81,14 @@ fn name(backend: DbBackend) -> &'static str {
 pub(crate) async fn migrate_only(
     target: &Target,
     limits: &Limits,
+    mut on_step: impl FnMut(SchemaStep) + Send,
 ) -> Result<(Option<String>, String)> {
     match target {
         Target::Sqlite(path) => make_private_file(path)?,
         Target::Postgres(url) => reach(target, url).await?,
     }
     let write = connect(target, Durability::Full, Access::Write, limits).await?;
-    let changed = schema::migrate_only(&write, limits.planted).await;
+    let changed = schema::migrate_only(&write, limits.planted, &mut on_step).await;
     close(&write).await;
     changed.map_err(locked)
 }

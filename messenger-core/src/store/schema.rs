@@ -14,6 +14,7 @@ use super::connect::begin_write;
 use super::entity::attachment;
 use super::entity::meta;
 use super::fence::{self, Before};
+use crate::builder::SchemaStep;
 use crate::error::{Error, Result};
 use crate::fault::Planted;
 
@@ -26,6 +27,9 @@ const CURSOR_KEY: &str = "cursor_key";
 #[cfg(feature = "attachments")]
 const ATTACHMENTS: &str = "attachments";
 
+/// Is told of each migration before it begins.
+pub(super) type OnStep<'a> = dyn FnMut(SchemaStep) + Send + 'a;
+
 /// Brings the schema up to date in one transaction and returns its version: a crash in the
 /// middle leaves the old schema, and two processes that start together do it once.
 pub(super) async fn migrate(
@@ -34,7 +38,7 @@ pub(super) async fn migrate(
     planted: Planted,
 ) -> Result<String> {
     let transaction = begin_write(db).await?;
-    let (_, version) = bring_up(&transaction, backend).await?;
+    let (_, version) = bring_up(&transaction, backend, &mut |_| {}).await?;
     fence::start(&transaction, backend, planted, Before::Holds).await?;
     transaction.commit().await?;
     Ok(version)
@@ -45,10 +49,11 @@ pub(super) async fn migrate(
 pub(super) async fn migrate_only(
     db: &DatabaseConnection,
     planted: Planted,
+    on_step: &mut OnStep<'_>,
 ) -> Result<(Option<String>, String)> {
     let backend = db.get_database_backend();
     let transaction = begin_write(db).await?;
-    let (from, to) = bring_up(&transaction, backend).await?;
+    let (from, to) = bring_up(&transaction, backend, on_step).await?;
     if from.as_ref() != Some(&to) {
         fence::start(&transaction, backend, planted, Before::Holds).await?;
     }
@@ -110,6 +115,7 @@ fn refuse_newer(applied: &[String], known: &[String]) -> Result<()> {
 async fn bring_up(
     transaction: &DatabaseTransaction,
     backend: DbBackend,
+    on_step: &mut OnStep<'_>,
 ) -> Result<(Option<String>, String)> {
     if backend == DbBackend::Postgres {
         let lock = "SELECT pg_advisory_xact_lock(hashtext('messenger-core migrations'))";
@@ -123,7 +129,15 @@ async fn bring_up(
     let applied: Vec<String> = applied.into_iter().map(|model| model.version).collect();
     let known = known();
     refuse_newer(&applied, &known)?;
-    Migrator::up(transaction, None).await?;
+    let missing: Vec<&String> = known.iter().filter(|it| !applied.contains(it)).collect();
+    for (number, name) in (1..).zip(&missing) {
+        on_step(SchemaStep {
+            name: (*name).clone(),
+            number,
+            of: missing.len(),
+        });
+        Migrator::up(transaction, Some(1)).await?;
+    }
     let to = known.last().cloned().unwrap_or_default();
     Ok((applied.last().cloned(), to))
 }

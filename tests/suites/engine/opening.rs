@@ -75,6 +75,28 @@ async fn older(kind: DatabaseKind, migrations: usize) -> Place {
 }
 
 on_both_databases!(
+    async fn each_migration_is_told_before_it_begins(world: World) {
+        let place = older(world.place.kind(), 2).await;
+        let mut names = Vec::new();
+        let mut numbers = Vec::new();
+
+        let change = place.builder().migrate(|step| {
+            numbers.push((step.number, step.of));
+            names.push(step.name);
+        });
+        let change = change.await.unwrap();
+
+        let all = Migrator::migrations();
+        let missing: Vec<_> = all[2..].iter().map(|it| it.name().to_owned()).collect();
+        assert_eq!(names, missing);
+        let of = missing.len();
+        assert_eq!(numbers, (1..=of).map(|n| (n, of)).collect::<Vec<_>>());
+        assert_eq!(change.from.as_deref(), Some(all[1].name()));
+        assert_eq!(Some(&change.to), missing.last());
+        let again = place.builder().migrate(|step| panic!("{step:?}"));
+        assert_eq!(again.await.unwrap().from, Some(change.to));
+    }
+
     async fn everything_is_there_after_a_restart(world: World) {
         let (alice, bob, conversation) = world.alice_and_bob().await;
         let sent = alice.send(conversation.id, "for later").await;
