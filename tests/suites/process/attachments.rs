@@ -17,10 +17,12 @@ const AT_ONCE: usize = 4;
 /// Sooner than a connection is cut on which nothing moves.
 const NOW_AND_THEN: Duration = Duration::from_secs(10);
 
-/// How long all files are together, in MiB: `ATTACHMENT_MIB`, for soaks 2,048.
-fn length_mib() -> usize {
+/// How long each file is, in MiB: the first `ATTACHMENT_MIB`, for soaks 2,048; the others less.
+fn lengths_mib() -> [usize; AT_ONCE] {
     let given = std::env::var("ATTACHMENT_MIB").ok();
-    given.map_or(256, |text| text.parse().unwrap())
+    let longest = given.map_or(256, |text| text.parse().unwrap());
+    let others = (longest / 16).max(1);
+    [longest, others, others, others]
 }
 
 async fn ask(address: SocketAddr, person: &Person, line: &str, more: &str) -> BufReader<TcpStream> {
@@ -102,14 +104,15 @@ async fn read(stream: &mut BufReader<TcpStream>, mib: usize, hash: &mut Sha256) 
 on_both_databases!(
     #[with(ATTACHMENT_BYTES_MAX = "4294967296")]
     async fn files_of_any_length_take_little_memory(world: World) {
-        let (alice, mib) = (world.register("alice").await, length_mib() / AT_ONCE);
+        let (alice, lengths) = (world.register("alice").await, lengths_mib());
         alice.get("/v1/users/me").await.data(200);
         let address = world.address();
         let server = &world.server;
 
         server.forget_memory_peak();
         let before = server.memory_peak_mib();
-        let up = (0..AT_ONCE).map(|number| send(address, &alice, number, mib));
+        let up = lengths.iter().enumerate();
+        let up = up.map(|(number, mib)| send(address, &alice, number, *mib));
         let up = futures_util::future::join_all(up);
         let sent = within(60 * PATIENCE, "the files to be stored", up).await;
         let up = server.memory_peak_mib() - before;
@@ -117,12 +120,14 @@ on_both_databases!(
         // One of the readers takes a little now and then until all others have theirs.
         server.forget_memory_peak();
         let before = server.memory_peak_mib();
+        let files: Vec<_> = sent.iter().zip(lengths).collect();
+        let (((slow_id, slow_known), length), others) = files.split_last().unwrap();
         let down = async {
-            let mut slow = begin(address, &alice, &sent[0].0).await;
-            let (mut left, mut slow_sum) = (mib, Sha256::new());
-            let others = sent[1..].iter().map(async |(id, sum)| {
+            let mut slow = begin(address, &alice, slow_id).await;
+            let (mut left, mut slow_sum) = (*length, Sha256::new());
+            let others = others.iter().map(async |((id, sum), mib)| {
                 let (mut stream, mut hash) = (begin(address, &alice, id).await, Sha256::new());
-                read(&mut stream, mib, &mut hash).await;
+                read(&mut stream, *mib, &mut hash).await;
                 assert!(hash.finalize().to_vec() == *sum, "another file came");
             });
             let mut others = pin!(futures_util::future::join_all(others));
@@ -136,10 +141,8 @@ on_both_databases!(
             }
             let peak = server.memory_peak_mib();
             read(&mut slow, left, &mut slow_sum).await;
-            assert!(
-                slow_sum.finalize().to_vec() == sent[0].1,
-                "another file came"
-            );
+            let slow_sum = slow_sum.finalize().to_vec();
+            assert!(slow_sum == *slow_known, "another file came");
             peak
         };
         let peak = within(60 * PATIENCE, "the files to come", down).await;
