@@ -30,8 +30,10 @@ use crate::write::Writer;
 
 /// Positions that need no note that there was nothing to tell.
 const UNNOTED_MAX: i64 = 1_000;
-/// How often it is looked at most for something to tell while there is nothing.
+/// The least time from one look for something to tell to the next. It doubles with each look that found
+/// nothing, up to `LOOK_MAX`, while so much happens that it matters.
 const LOOK_MIN: Duration = Duration::from_millis(20);
+const LOOK_MAX: Duration = Duration::from_millis(320);
 /// How long it is waited for what is being told when the engine closes.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// How long to wait after the database has failed.
@@ -69,7 +71,7 @@ pub(crate) async fn start(hook: OnChange, with: With<'_>) -> Result<Arc<HookCoun
         },
         places: Semaphore::new(with.limits.hook_lanes_at_once_max.max(1)),
         is_away: AtomicBool::new(false),
-        held_until: AtomicI64::new(0),
+        quiet_until: AtomicI64::new(0),
         hook,
         me: Uuid::now_v7(),
         store: Arc::clone(with.store),
@@ -218,6 +220,7 @@ impl Follower {
     /// Waits until there is something to tell and no other engine tells. Only reads.
     async fn rest(&mut self, looked: &mut (i64, i64)) -> Result<()> {
         let core = &self.core;
+        let mut pause = LOOK_MIN;
         loop {
             self.head.borrow_and_update();
             let (place, lanes) = core.place().await?;
@@ -265,7 +268,11 @@ impl Follower {
                 () = tokio::time::sleep(wait) => {}
             }
             // What does not concern the hook may happen all the time.
-            let look_at = (looked_at + LOOK_MIN).min(looked_at + wait);
+            if looked_at.elapsed() >= LOOK_MAX {
+                pause = LOOK_MIN;
+            }
+            let look_at = looked_at + pause.min(wait);
+            pause = (2 * pause).min(LOOK_MAX);
             let wait = tokio::time::sleep_until(look_at);
             if core.closing.run_until_cancelled(wait).await.is_none() {
                 return Err(Error::Closed);
@@ -320,8 +327,8 @@ impl Follower {
             }
             let is_idle = state.is_idle();
             // Whoever was told just now may be told more soon: the hook is let go a little later.
-            let is_held = state.lanes.is_held(now);
-            let is_over = is_idle && !is_held && !state.lanes.is_away() && !state.is_full;
+            let is_quiet = state.lanes.is_quiet(now);
+            let is_over = is_idle && !is_quiet && !state.lanes.is_away() && !state.is_full;
             let save_in = match state.is_unsaved() || is_over {
                 true => core.limits.hook_save_interval.min(lease / 3),
                 false => lease / 3,
@@ -335,9 +342,9 @@ impl Follower {
                 state.cut_short().await;
                 continue;
             }
-            // However much there is to tell, it is written down, and so is whose it is to tell it.
-            let needs_save = state.is_unsaved() || is_over || !is_idle || is_held;
-            if needs_save && save_at <= Instant::now() {
+            // However much there is to tell, it is written down, and so is whose it is to tell it; also
+            // while the host is away, which another engine would only find out as well.
+            if save_at <= Instant::now() {
                 let goes_on = !is_over || state.may_look(*self.head.borrow(), clock::now());
                 let lease = Some(lease).filter(|_| goes_on);
                 if !core.save(state, lease).await? {
@@ -350,9 +357,8 @@ impl Follower {
             }
             let next_at = state.lanes.next_at(state.pos, now);
             let next_at = next_at.map(|at| Instant::now() + at.since(now));
-            let wake_at = next_at.into_iter().chain(needs_save.then_some(save_at));
-            let wake_at = wake_at.chain(go_on_at).min();
-            let wake_at = wake_at.unwrap_or_else(|| Instant::now() + lease);
+            let wake_at = next_at.into_iter().chain(go_on_at);
+            let wake_at = wake_at.fold(save_at, Instant::min);
             let wake_at = close_at.unwrap_or(wake_at);
             tokio::select! {
                 biased;
@@ -531,8 +537,8 @@ impl Core {
                 let next_at = now.plus(self.again_in(&failure, lane.tries));
                 lane.next_at = next_at;
                 if let Then::AgainAfter(_) = failure.why.then {
-                    state.lanes.hold(next_at);
-                    self.held_until
+                    state.lanes.be_quiet(next_at);
+                    self.quiet_until
                         .fetch_max(next_at.as_micros(), Ordering::Relaxed);
                 }
                 if !done.has_waited {

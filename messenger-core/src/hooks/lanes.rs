@@ -77,7 +77,7 @@ pub(super) struct Absence {
     /// When the next new lane is tried, while the host is taken to be away.
     away_until: Option<Timestamp>,
     /// Until when the host wants to be told nothing.
-    held_until: Option<Timestamp>,
+    quiet_until: Option<Timestamp>,
 }
 
 impl Lanes {
@@ -121,17 +121,17 @@ impl Lanes {
 
     /// Whether no new lane may be tried, since the host is taken to be away or wants it.
     pub(super) fn is_off(&self, now: Timestamp) -> bool {
-        self.is_held(now) || self.absence.away_until.is_some_and(|until| until > now)
+        self.is_quiet(now) || self.absence.away_until.is_some_and(|until| until > now)
     }
 
     /// Whether the host wants to be told nothing now.
-    pub(super) fn is_held(&self, now: Timestamp) -> bool {
-        self.absence.held_until.is_some_and(|until| until > now)
+    pub(super) fn is_quiet(&self, now: Timestamp) -> bool {
+        self.absence.quiet_until.is_some_and(|until| until > now)
     }
 
     /// Lets all wait, whatever is told meanwhile.
-    pub(super) fn hold(&mut self, until: Timestamp) {
-        self.absence.held_until = self.absence.held_until.max(Some(until));
+    pub(super) fn be_quiet(&mut self, until: Timestamp) {
+        self.absence.quiet_until = self.absence.quiet_until.max(Some(until));
     }
 
     /// How many new lanes may be tried at once, beside `most` that may wait.
@@ -174,7 +174,7 @@ impl Lanes {
 
     /// Whether it is time to tell a lane what is up to `pos`.
     pub(super) fn is_due(&self, pos: i64, now: Timestamp) -> bool {
-        !self.is_held(now) && self.waiting.values().any(|lane| lane.is_due(pos, now))
+        !self.is_quiet(now) && self.waiting.values().any(|lane| lane.is_due(pos, now))
     }
 
     /// Lets a lane wait that is still being told while others go on.
@@ -184,7 +184,7 @@ impl Lanes {
 
     /// Takes the lane that waits for longest, if it is time, to tell what is up to `pos`.
     pub(super) fn take_due(&mut self, pos: i64, now: Timestamp) -> Option<(Uuid, Waiting)> {
-        if self.is_held(now) {
+        if self.is_quiet(now) {
             return None;
         }
         let due = self.waiting.iter_mut();
@@ -201,9 +201,9 @@ impl Lanes {
         let times = lanes
             .map(|lane| lane.next_at)
             .chain(self.absence.away_until);
-        let times = times.map(|at| self.absence.held_until.map_or(at, |until| at.max(until)));
+        let times = times.map(|at| self.absence.quiet_until.map_or(at, |until| at.max(until)));
         times
-            .chain(self.absence.held_until)
+            .chain(self.absence.quiet_until)
             .filter(|at| *at > now)
             .min()
     }
@@ -400,8 +400,8 @@ mod tests {
     fn a_host_that_asks_to_wait_is_told_nothing_until_then() {
         let mut lanes = Lanes::default();
         lanes.put_off(Uuid::now_v7(), 1, 2, at(0));
-        lanes.hold(at(9));
-        lanes.hold(at(5));
+        lanes.be_quiet(at(9));
+        lanes.be_quiet(at(5));
 
         assert!(!lanes.is_due(2, at(8)) && lanes.is_off(at(8)));
         assert_eq!((lanes.room(10, at(8)), lanes.take_due(2, at(8))), (0, None));

@@ -45,7 +45,7 @@ pub(super) struct Core {
     /// The host is taken to be away: a lane that does not wait and has not begun does not begin.
     pub(super) is_away: AtomicBool,
     /// Until when the host wants to be told nothing, in microseconds since 1970.
-    pub(super) held_until: AtomicI64,
+    pub(super) quiet_until: AtomicI64,
 }
 
 /// What of a lane is to be told.
@@ -151,7 +151,7 @@ impl Core {
             }
             let is_over = done.told > 0 && began.elapsed() >= self.limits.hook_turn_max;
             let is_away = !part.has_waited && done.told == 0 && self.is_away();
-            if is_over || is_away || self.is_held() || self.closing.is_cancelled() {
+            if is_over || is_away || self.is_quiet() || self.closing.is_cancelled() {
                 return End::Turn;
             }
             let Some(next) = seen.as_mut().and_then(Seen::next) else {
@@ -211,8 +211,8 @@ impl Core {
         self.is_away.load(Ordering::Relaxed)
     }
 
-    fn is_held(&self) -> bool {
-        self.held_until.load(Ordering::Relaxed) > clock::now().as_micros()
+    fn is_quiet(&self) -> bool {
+        self.quiet_until.load(Ordering::Relaxed) > clock::now().as_micros()
     }
 
     /// What is told in place of what can not be told any more.

@@ -10,6 +10,9 @@ use tests::soon;
 use crate::changes::{Answer, Host, limits, messages, of, open, open_with, stats, text};
 use crate::world::{eventually, on_both_databases};
 
+/// Longer than a test.
+const LONG: Duration = Duration::from_secs(3_600);
+
 on_both_databases!(
     async fn a_conversation_that_fails_waits_while_others_go_on(world: World) {
         let (alice, bob, direct) = world.alice_and_bob().await;
@@ -108,6 +111,41 @@ on_both_databases!(
         assert_eq!(host.texts(), expected);
         eventually("none waits", async || stats(&engine).waiting == 0).await;
         engine.close().await;
+    }
+
+    async fn an_engine_whose_host_is_away_stays_the_one_that_tells(world: World) {
+        let (alice, bob, _) = world.alice_and_bob().await;
+        let mut groups = Vec::new();
+        for _ in 0..4 {
+            groups.push(alice.create_group(&[&bob]).await);
+        }
+        world.engine.close().await;
+        let (host, other) = (Host::new(|_| Answer::Fail), Host::that_takes_all());
+        let mut settings = messages();
+        (settings.retry_min, settings.retry_max) = (LONG, LONG);
+        let mut limits = limits();
+        limits.hook_lease = Duration::from_secs(2);
+        let first = open_with(&world.place, &host, settings.clone(), limits.clone()).await;
+        for (group, failed) in groups.iter().zip(1..4) {
+            alice.at(&first).send(*group, "1").await;
+            eventually("it has failed", async || stats(&first).failed >= failed).await;
+        }
+        eventually("it is away", async || stats(&first).waiting == 3).await;
+        let place = &world.place;
+        let held_until = async || place.number("SELECT held_until FROM hooks").await;
+        let began = held_until().await;
+        let second = open_with(place, &other, settings, limits).await;
+        alice.at(&second).send(groups[3], "1").await;
+
+        eventually("it has lasted for longer than a lease", async || {
+            held_until().await > began + 3_000_000
+        })
+        .await;
+
+        assert_eq!((host.tried().len(), other.tried().len()), (3, 0));
+        first.close().await;
+        other.until_taken(1).await;
+        second.close().await;
     }
 
     async fn others_wait_where_too_many_conversations_do(world: World) {
