@@ -24,6 +24,7 @@ mod m20261124_000007_add_ages;
 pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::sea_orm::Database;
+use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 
 /// Every migration, in order.
 #[derive(Debug)]
@@ -42,4 +43,21 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000007_add_ages::Migration),
         ]
     }
+}
+
+/// Executes what a migration has to say to each database.
+async fn run(manager: &SchemaManager<'_>, sqlite: &[&str], postgres: &[&str]) -> Result<(), DbErr> {
+    let statements = match manager.get_database_backend() {
+        DbBackend::Postgres => postgres,
+        _ => sqlite,
+    };
+    for sql in statements {
+        manager.get_connection().execute_unprepared(sql).await?;
+    }
+    Ok(())
+}
+
+/// What a migration says to whoever wants it undone.
+fn no_way_back() -> DbErr {
+    DbErr::Migration("a newer program may be running; restore a backup instead".to_owned())
 }

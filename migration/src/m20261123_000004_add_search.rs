@@ -1,7 +1,6 @@
 //! Adds the index by which messages are found. It is filled by the engine, a little at a time.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend};
 
 #[derive(Debug, DeriveMigrationName)]
 pub(crate) struct Migration;
@@ -9,20 +8,11 @@ pub(crate) struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let statements = match manager.get_database_backend() {
-            DbBackend::Postgres => &POSTGRES[..],
-            _ => &SQLITE[..],
-        };
-        for sql in statements {
-            manager.get_connection().execute_unprepared(sql).await?;
-        }
-        Ok(())
+        crate::run(manager, &SQLITE, &POSTGRES).await
     }
 
     async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration(
-            "a newer program may be running; restore a backup instead".to_owned(),
-        ))
+        Err(crate::no_way_back())
     }
 }
 

@@ -21,6 +21,8 @@ mod world;
 
 use std::{future::Future, time::Duration};
 
+use tokio::sync::Notify;
+
 pub use crate::{
     answer::Answer,
     database::{Database, DatabaseKind},
@@ -53,6 +55,24 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// When the time is up, with `what` did not happen.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     within(PATIENCE, what, future).await
+}
+
+/// Waits until something is so, which is looked at again whenever it is told, up to [`PATIENCE`].
+///
+/// # Panics
+///
+/// When the time is up, with `what` did not happen.
+pub async fn until(told: &Notify, what: &str, mut is_so: impl FnMut() -> bool) {
+    soon(what, async {
+        loop {
+            let next = told.notified();
+            if is_so() {
+                return;
+            }
+            next.await;
+        }
+    })
+    .await;
 }
 
 /// Waits for a future, up to `limit`.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
-use tests::{DatabaseKind, Home, Person, World, soon};
+use tests::{DatabaseKind, Home, Person, World, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -172,16 +172,7 @@ impl Endpoint {
     }
 
     async fn until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
-        soon(what, async {
-            loop {
-                let told = self.told.notified();
-                if is_so(self) {
-                    return;
-                }
-                told.await;
-            }
-        })
-        .await;
+        until(&self.told, what, || is_so(self)).await;
     }
 
     async fn until_taken(&self, count: usize) {

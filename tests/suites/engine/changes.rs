@@ -10,7 +10,7 @@ use messenger_core::hooks::{Change, ChangeKind, ChangeSettings, NewMessageTold, 
 use messenger_core::{
     ConversationId, EngineBuilder, Error, HookStats, Limits, MessengerEngine, Timestamp,
 };
-use tests::soon;
+use tests::until;
 use tokio::sync::{Barrier, Notify, Semaphore};
 use uuid::Uuid;
 
@@ -106,16 +106,7 @@ impl Host {
 
     /// Waits until it has been told what it is to be.
     pub(crate) async fn until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
-        soon(what, async {
-            loop {
-                let told = self.told.notified();
-                if is_so(self) {
-                    return;
-                }
-                told.await;
-            }
-        })
-        .await;
+        until(&self.told, what, || is_so(self)).await;
     }
 
     pub(crate) async fn until_taken(&self, count: usize) {
