@@ -333,19 +333,17 @@ test("a file that the browser has lost is told of, and holds nothing up", async 
   await end();
 });
 
-test("a file that there is no room for goes later", async (t) => {
+test("a file for which there is no room among those that wait says so, and is sent once there is", async (t) => {
   const { alice, bob, end } = await pair(t, { expected: [UNREACHABLE, /status of 409/] });
-  let is_full = true;
-  await alice.context.route(/\/attachments\?/, (route) => {
-    const error = { code: "attachments_full", message: "too many files were not sent yet" };
-    const reply = is_full ? route.fulfill({ status: 409, json: { error } }) : route.continue();
-    is_full = false;
-    return reply;
-  });
+  const error = { code: "attachments_full", message: "too many attachments were not sent yet" };
+  await alice.context.route(/\/attachments\?/, (route) => route.fulfill({ status: 409, json: { error } }), { times: 1 });
   await choose(alice.page, file("notes.txt", "text/plain", "rope"));
-  await alice.write("patient");
+  await alice.write("with a file");
+  const full = "Not sent: notes.txt: too many of your files wait for their messages; try again when those are sent";
+  await message(alice.page, "with a file").getByText(full).waitFor();
+  await message(alice.page, "with a file").getByRole("button", { name: "Try again" }).click();
 
+  await becomes(() => texts(bob.page), ["before", "with a file"]);
   await bob.page.getByRole("button", { name: "Download notes.txt" }).waitFor();
-  await becomes(() => outbox(alice.page), []);
   await end();
 });

@@ -14,8 +14,8 @@ export const FILES_MAX = 10;
 /** How long a file may take that is fetched, and the small form of a picture. */
 const TIME_MAX_MS = { content: 3_600_000, preview: 30_000 };
 
-/** Refusals that pass: the upload was cut off, or others are to be sent with their messages first. */
-const NOT_FOR_EVER = ["upload_broken", "attachments_full"];
+/** This tab sends up the files of one message at a time: it is other devices that have left so many. */
+const FULL = "too many of your files wait for their messages; try again when those are sent";
 
 /** A line on which nothing moves for so long is dead. */
 const IDLE_MS = 60_000;
@@ -64,7 +64,8 @@ export class Uploader {
       this.progress.delete(upload.picked.file);
       this.#tell();
       if (given_up.signal.aborted) continue;
-      if (reply.kind === "refused" && NOT_FOR_EVER.includes(reply.error.code)) {
+      // The upload was cut off, which passes.
+      if (reply.kind === "refused" && reply.error.code === "upload_broken") {
         await this.pause.next(stop);
         continue;
       }
@@ -73,9 +74,12 @@ export class Uploader {
           await this.#replica.uploaded(write, picked, reply.data.id);
           this.pause.begin();
           break;
-        case "refused":
-          await this.#replica.refused(write, { ...reply.error, message: `${picked.name}: ${reply.error.message}` });
+        case "refused": {
+          const { code } = reply.error;
+          const message = code === "attachments_full" ? FULL : reply.error.message;
+          await this.#replica.refused(write, { code, message: `${picked.name}: ${message}` });
           break;
+        }
         case "failed":
           if (reply.status === 413) {
             // A proxy's limit: a file is not sent up again and again to meet it.
