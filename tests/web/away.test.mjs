@@ -1,6 +1,8 @@
 // What happens when the server, the network or the session is not there.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { after, test } from "node:test";
 import {
   actOn,
@@ -66,6 +68,27 @@ test("a page that is reloaded without the server shows the conversations, and se
   await server.again();
   await becomes(() => texts(bob.page), ["before", "written offline"]);
   await becomes(() => alice.page.locator('[data-progress="waiting"]').count(), 0);
+  await end();
+});
+
+test("a page of another version is not kept in place of the one whose files are", async (t) => {
+  const { server, alice, end } = await pair(t, { expected: [UNREACHABLE, /status of 404/] });
+  await alice.page.evaluate(() => navigator.serviceWorker.ready.then(() => {}));
+  await server.stop();
+  const newer = createServer(({ url }, response) => {
+    response.writeHead(url === "/" ? 200 : 404, { "content-type": "text/html" });
+    response.end('<meta name="api" content="v1" /><title>newer</title><script src="app.js?v=0123456789abcdef"></script>');
+  });
+  newer.listen(server.port, "127.0.0.1");
+  await once(newer, "listening");
+  await alice.page.reload();
+  await becomes(() => alice.page.title(), "newer");
+
+  newer.close();
+  newer.closeAllConnections();
+  await alice.page.reload();
+  await alice.page.getByRole("main", { name: "Conversation: bob" }).waitFor();
+  await becomes(() => texts(alice.page), ["before"]);
   await end();
 });
 

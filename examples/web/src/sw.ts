@@ -62,8 +62,12 @@ async function page(request: Request): Promise<Response> {
   const late = new Promise<undefined>((resolve) => setTimeout(resolve, PAGE_MS));
   const fresh = fetch(request).then(async (response) => {
     // Not the page of a hotel: only ours names the API.
-    const is_ours = response.ok && (await response.clone().text()).includes('name="api"');
-    if (is_ours) await cache.put(PAGE, response.clone());
+    const text = await response.clone().text();
+    const is_ours = response.ok && text.includes('name="api"');
+    // The page of another version asks for files that are not kept here.
+    const asked = [...text.matchAll(/"([^"]+\?v=[^"]+)"/g)];
+    const are_kept = asked.every(([, file = ""]) => KEPT.has(new URL(file, PAGE).href));
+    if (is_ours && are_kept) await cache.put(PAGE, response.clone());
     return is_ours ? response : undefined;
   });
   const kept = async () => (await cache.match(PAGE)) ?? fetch(request);
