@@ -36,9 +36,7 @@ const files = new Map([
   ["app.js", outputOf(app)],
   ["style.css", outputOf(style)],
 ]);
-for (const name of ["manifest.webmanifest", "icon.svg", "icon-192.png", "icon-512.png"]) {
-  files.set(name, await readFile(here(name)));
-}
+for (const name of ["icon.svg", "icon-192.png", "icon-512.png"]) files.set(name, await readFile(here(name)));
 
 // The page asks for each file of this very build.
 let page = await readFile(here("index.html"), "utf8");
@@ -52,6 +50,8 @@ const define = {
 const worker = await build({ ...options, entryPoints: ["src/sw.ts"], format: "iife", define });
 files.set("sw.js", outputOf(worker));
 files.set("index.html", Buffer.from(page));
+// Has no hash, and is not kept: the server writes its own name into it.
+files.set("manifest.webmanifest", await readFile(here("manifest.webmanifest")));
 files.set("NOTICES.txt", Buffer.from(await notices(app.metafile)));
 
 if (process.argv.includes("--check")) {

@@ -29,7 +29,7 @@ const API: &str = r#"<meta name="api" content="v1" />"#;
 const TITLE: &str = "<title>Messenger</title>";
 
 /// The files beside the page: path, type, content.
-const FILES: [(&str, &str, &[u8]); 8] = [
+const FILES: [(&str, &str, &[u8]); 7] = [
     (
         "/app.js",
         "text/javascript; charset=utf-8",
@@ -44,11 +44,6 @@ const FILES: [(&str, &str, &[u8]); 8] = [
         "/sw.js",
         "text/javascript; charset=utf-8",
         include_bytes!("../../assets/web/sw.js"),
-    ),
-    (
-        "/manifest.webmanifest",
-        "application/manifest+json",
-        include_bytes!("../../assets/web/manifest.webmanifest"),
     ),
     (
         "/icon.svg",
@@ -74,6 +69,12 @@ const FILES: [(&str, &str, &[u8]); 8] = [
 
 const PAGE: &str = include_str!("../../assets/web/index.html");
 
+/// What a browser wants to know that installs the page.
+const MANIFEST: &str = include_str!("../../assets/web/manifest.webmanifest");
+const MANIFEST_PATH: &str = "/manifest.webmanifest";
+/// Where the settings are written in it.
+const NAME: &str = r#""Messenger""#;
+
 /// A file with all that its answers need.
 #[derive(Debug)]
 struct Asset {
@@ -90,7 +91,7 @@ static ASSETS: LazyLock<[Arc<Asset>; FILES.len()]> = LazyLock::new(|| {
 
 /// The paths of the client.
 pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
-    ["/"]
+    ["/", MANIFEST_PATH]
         .into_iter()
         .chain(FILES.iter().map(|(path, _, _)| *path))
 }
@@ -100,7 +101,12 @@ pub(crate) fn add(routes: Route, settings: &Settings) -> Route {
     let page = page(settings);
     let page = LazyLock::new(move || Asset::new(HTML, Bytes::from(page)));
     let home = make_sync(move |request: Request| page.answer(&request));
-    (0..FILES.len()).fold(routes.at("/", get(home)), |routes, index| {
+    let manifest = manifest(settings);
+    let manifest =
+        LazyLock::new(move || Asset::new("application/manifest+json", Bytes::from(manifest)));
+    let named = make_sync(move |request: Request| manifest.answer(&request));
+    let routes = routes.at("/", get(home)).at(MANIFEST_PATH, get(named));
+    (0..FILES.len()).fold(routes, |routes, index| {
         let file = make_sync(move |request: Request| ASSETS[index].answer(&request));
         routes.at(FILES[index].0, get(file))
     })
@@ -116,6 +122,11 @@ fn page(settings: &Settings) -> String {
         1,
     )
     .replacen(TITLE, &format!("<title>{name}</title>"), 1)
+}
+
+/// Gives the page that is installed the name of this server.
+fn manifest(settings: &Settings) -> String {
+    MANIFEST.replace(NAME, &serde_json::json!(settings.app_name).to_string())
 }
 
 impl Asset {
@@ -200,6 +211,19 @@ mod tests {
 
         assert!(page.contains(r#"<meta name="api" content="api/v1" />"#));
         assert!(page.contains("<title>Cats &amp; Dogs</title>"));
+    }
+
+    #[test]
+    fn what_is_installed_has_the_name_of_the_settings() {
+        let settings = Settings {
+            app_name: r#"The "Cats""#.to_owned(),
+            ..Settings::default()
+        };
+
+        let manifest: serde_json::Value = serde_json::from_str(&manifest(&settings)).unwrap();
+
+        assert_eq!(manifest["name"], settings.app_name);
+        assert_eq!(manifest["short_name"], settings.app_name);
     }
 
     #[test]

@@ -44,6 +44,12 @@ async fn the_web_client_is_at_the_root_and_may_ask_nobody_else() {
     let page = page.text().await.unwrap();
     assert!(page.contains("<title>Cats &amp; Dogs</title>"));
     assert!(page.contains(r#"<meta name="api" content="v1" />"#));
+    let manifest = get(&world, "/manifest.webmanifest").await;
+    assert_eq!(header(&manifest, CACHE_CONTROL), "no-cache");
+    let kind = header(&manifest, CONTENT_TYPE);
+    assert_eq!(kind, "application/manifest+json");
+    let manifest: serde_json::Value = manifest.json().await.unwrap();
+    assert_eq!(manifest["name"], "Cats & Dogs");
 }
 
 #[tokio::test]
