@@ -17,8 +17,6 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration(
-            "a newer program may be running; restore a backup instead".to_owned(),
-        ))
+        Err(crate::no_way_back())
     }
 }

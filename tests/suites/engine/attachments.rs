@@ -509,7 +509,7 @@ on_both_databases!(
         let kept = note(&alice).await;
         engine.close().await;
         let engine = with(&world, |limits| {
-            limits.attachments_free_bytes_min = u64::MAX
+            limits.attachments_free_bytes_min = u64::MAX;
         })
         .await;
         let alice = Person {
