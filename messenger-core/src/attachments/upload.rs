@@ -119,12 +119,12 @@ impl Attachments<'_> {
         if !types.is_empty() && !types.iter().any(|range| range.has(&new.media_type)) {
             return Err(Error::AttachmentType);
         }
-        let room = limits.attachments_free_bytes_min;
-        let room = room.saturating_add(new.size.unwrap_or(0));
-        objects.require_room(room).await?;
         let owner = actor.user_id();
         let transfers = self.engine.transfers();
         let place = transfers.uploads.enter(owner)?;
+        let room = limits.attachments_free_bytes_min;
+        let room = room.saturating_add(new.size.unwrap_or(0));
+        objects.require_room(room).await?;
         let (tasks, size) = (self.engine.tasks(), new.size);
         let writer = self.engine.writer();
         let mut attempt = Attempt {

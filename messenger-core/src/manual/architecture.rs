@@ -209,14 +209,20 @@
 //! say, and its time tells nothing about them. What is found is then read and judged as it is now:
 //! membership, deletion and text are those of the same snapshot.
 //!
+//! SQLite brings what matches in its order, and stops when there is enough. PostgreSQL has to fetch all
+//! that match before it knows the newest, of which a frequent word has very many. So the age of a message,
+//! its position without the last 16 bits, is one more of its terms there: the newest two ages are asked for
+//! first, and all others only if they had too little (frequent words among a million messages:
+//! p95 111 to 22 ms). What is asked for is hidden from the planner, which believes so much of beginnings of
+//! words that it would read the whole table (7 s, at each new connection until its plan is a general one).
+//!
 //! The index follows the change log, up to 200 messages in one step (fewer where they are long), which
 //! the writer takes along with whatever else it writes, under a savepoint: an index that the database
 //! refuses to write costs searches and nothing else. Senders go first: a step is taken when somebody
 //! searches, when nobody has written for 50 ms, or when the index is 100,000 positions behind. Kept up at
 //! every moment it would take a fifth of what SQLite can send and a third of what PostgreSQL can.
-//! Whoever searches waits until it has what was there before, up to a second; two search at a time, and of one person four wait for it, so
-//! that connections are left to others. The row
-//! that says how far it is stands in the same transaction, so a crash, a restore or two engines at
+//! Whoever searches waits until it has what was there before, up to a second. Two search at a time, and of
+//! one person four wait for it, so that connections are left to others. The row that says how far it is stands in the same transaction, so a crash, a restore or two engines at
 //! once leave it right. A database from before there was an index is gone through once, behind
 //! everything else, and searches say meanwhile that they are not complete.
 //!

@@ -13,7 +13,7 @@ use crate::conversations::Membership;
 use crate::error::{Error, Result};
 use crate::events::{Change, Event, EventKind};
 use crate::ids::{ConversationId, MessageId, Position, SessionId, Stamp, UserId};
-use crate::messages::search::queries::Work;
+use crate::messages::search::queries::Step;
 use crate::store::SHARD;
 use crate::store::entity::{
     attachment, block, client_write, conversation, erasure, event, hook, hook_lane, member,
@@ -81,7 +81,7 @@ pub(crate) struct Batch {
     /// It is to be seen whether the database can be written to.
     pub(super) is_probe: bool,
     pub(super) prune: Option<Prune>,
-    pub(super) index: Option<Work>,
+    pub(super) index: Option<Step>,
 }
 
 impl Batch {
@@ -575,9 +575,9 @@ impl Batch {
         self.is_probe = true;
     }
 
-    /// Asks for something to be done to the index for searches.
-    pub(crate) fn index(&mut self, work: Work) {
-        self.index = Some(work);
+    /// Asks for the index for searches to be brought a step further.
+    pub(crate) fn index(&mut self, step: Step) {
+        self.index = Some(step);
     }
 }
 

@@ -296,7 +296,7 @@ pub(super) async fn flush(
         prune.delete(db).await?;
     }
     match &batch.index {
-        Some(work) => search::queries::try_to(db, work).await,
+        Some(step) => search::queries::try_to_take(db, step).await,
         None => Ok(()),
     }
 }

@@ -1,14 +1,13 @@
 //! Keeps the index of messages up with the change log, a little behind those who send.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use sea_orm::DbBackend;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::queries::{self, Reached, Step, Work};
+use super::queries::{self, Reached, Step};
 use crate::error::{Error, Result};
 use crate::ids::UserId;
 use crate::limits::Limits;
@@ -20,9 +19,6 @@ use crate::write::{Batch, Needs, Operation, Writer};
 
 /// A position that is before all that anybody waits for.
 const NOBODY: i64 = i64::MIN;
-
-/// Messages that SQLite may have written in pieces; with many more, a quarter of all positions.
-const UNMERGED_MAX: u64 = 10_000;
 
 /// How long nobody must have written for the moment to be quiet.
 const QUIET: Duration = Duration::from_millis(50);
@@ -77,7 +73,6 @@ impl Index {
             writer,
             limits,
             counters,
-            unmerged: 0,
         };
         tasks.start(task.run(closing));
         index
@@ -125,12 +120,10 @@ struct Task {
     limits: Limits,
     counters: Arc<Counters>,
     tasks: Tasks,
-    /// Messages that were written since all was brought together.
-    unmerged: u64,
 }
 
 impl Task {
-    async fn run(mut self, closing: CancellationToken) {
+    async fn run(self, closing: CancellationToken) {
         let work = async {
             loop {
                 if let Err(error) = self.catch_up().await {
@@ -151,16 +144,14 @@ impl Task {
     }
 
     /// Takes steps until there is nothing to do, or nothing that can not wait.
-    async fn catch_up(&mut self) -> Result<()> {
+    async fn catch_up(&self) -> Result<()> {
         let mut before: Option<Step> = None;
         loop {
             let most = self.limits.search_indexed_at_once_max;
             let next = move |db| async move { queries::next(&db, most).await };
             let (reached, step) = self.store.snapshot(&self.tasks, next).await?;
             self.index.reached.send_replace(reached);
-            let Some(step) = step else {
-                return self.merge(reached).await;
-            };
+            let Some(step) = step else { return Ok(()) };
             if !self.is_due(&step) {
                 return Ok(());
             }
@@ -169,55 +160,35 @@ impl Task {
                     "a step of the index was not taken".to_owned(),
                 ));
             }
-            self.writer.run(Work::Take(step.clone())).await?;
-            self.unmerged += step.messages();
+            self.writer.run(Take(step.clone())).await?;
             before = Some(step);
         }
-    }
-
-    /// Brings together what SQLite has written in pieces, each of which is looked through for each term:
-    /// while it is quiet, and only once there is so much more that it is worth to write all anew.
-    async fn merge(&mut self, reached: Reached) -> Result<()> {
-        let messages_min = UNMERGED_MAX.max(reached.position.unsigned_abs() / 4);
-        if self.store.backend() != DbBackend::Sqlite || self.unmerged < messages_min {
-            return Ok(());
-        }
-        let is_whole = Arc::new(AtomicBool::new(false));
-        while self.is_quiet() {
-            self.writer.run(Work::Merge(is_whole.clone())).await?;
-            if is_whole.load(Ordering::Relaxed) {
-                self.unmerged = 0;
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.writer.queued() == 0 && self.counters.grew_ago() >= QUIET
     }
 
     /// Whether somebody has asked for a step, nobody waits because of it, or it can wait no longer.
     fn is_due(&self, step: &Step) -> bool {
         let asked_for = self.index.asked_for.load(Ordering::Relaxed);
         let is_awaited = asked_for > NOBODY && step.is_before(asked_for);
-        is_awaited || self.is_quiet() || step.behind() > self.limits.search_index_behind_max
+        let is_quiet = self.writer.queued() == 0 && self.counters.grew_ago() >= QUIET;
+        is_awaited || is_quiet || step.behind() > self.limits.search_index_behind_max
     }
 }
 
-/// It is done beside whatever else is written.
-impl Operation for Work {
+/// Writes a step beside whatever else is written.
+struct Take(Step);
+
+impl Operation for Take {
     type Output = ();
     const IS_UPKEEP: bool = true;
 
     fn needs(&self, _needs: &mut Needs) {}
 
     fn apply(&self, batch: &mut Batch) -> Result<()> {
-        batch.index(self.clone());
+        batch.index(self.0.clone());
         Ok(())
     }
 
     fn bytes(&self) -> usize {
-        self.bytes()
+        self.0.bytes()
     }
 }

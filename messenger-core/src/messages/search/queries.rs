@@ -6,8 +6,6 @@
 //! are.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use sea_orm::sea_query::OnConflict;
@@ -33,10 +31,6 @@ const UNNOTED_MAX: i64 = 1_000;
 /// shorter steps.
 const STEP_BYTES_MAX: usize = 64 * 1024;
 
-/// Pages that are brought together in one transaction, and bytes in each: senders wait for it.
-const MERGED_PAGES: usize = 100;
-const FTS_PAGE_BYTES: usize = 4_050;
-
 /// Conversations that one expression asks for. SQLite goes through those of one expression side by
 /// side; PostgreSQL asks all of them about each message that it finds.
 const SQLITE_CONVERSATIONS_AT_ONCE: usize = 100;
@@ -49,27 +43,7 @@ const AGE_BITS: u32 = 16;
 /// Messages that are looked at together.
 const LOOKED_AT_TOGETHER: usize = 100;
 
-/// What is done to the index in the transaction of others.
-#[derive(Clone, Debug)]
-pub(crate) enum Work {
-    /// Brings it a step further.
-    Take(Step),
-    /// Brings together some of what SQLite has written in pieces, and notes whether nothing is left
-    /// to do.
-    Merge(Arc<AtomicBool>),
-}
-
-impl Work {
-    /// Bytes of what it writes.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Take(step) => step.found.iter().map(|entry| entry.terms.len()).sum(),
-            Self::Merge(_) => MERGED_PAGES * FTS_PAGE_BYTES,
-        }
-    }
-}
-
-/// A stretch of the change log for the index, or of the messages from before there was one.
+/// Brings the index a step further.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     /// Where the index stands before it, which must still be so.
@@ -112,9 +86,9 @@ impl Step {
         !self.from.as_ref().is_some_and(has_it)
     }
 
-    /// How many messages it writes.
-    pub(super) fn messages(&self) -> u64 {
-        count(self.found.len())
+    /// Bytes of what it writes.
+    pub(super) fn bytes(&self) -> usize {
+        self.found.iter().map(|entry| entry.terms.len()).sum()
     }
 }
 
@@ -314,15 +288,11 @@ fn one((conversation, seq): (Uuid, i64)) -> Window {
     }
 }
 
-/// Does some work. If the index can not be written, that is its own affair: what else is in the
-/// transaction stays.
-pub(crate) async fn try_to(db: &impl ConnectionTrait, work: &Work) -> Result<(), DbErr> {
+/// Takes a step as [`take`] does. If the index can not be written, that is its own affair: what else is
+/// in the transaction stays.
+pub(crate) async fn try_to_take(db: &impl ConnectionTrait, step: &Step) -> Result<(), DbErr> {
     db.execute_unprepared("SAVEPOINT search").await?;
-    let done = match work {
-        Work::Take(step) => take(db, step).await,
-        Work::Merge(is_whole) => merge(db, is_whole).await,
-    };
-    if let Err(error) = done {
+    if let Err(error) = take(db, step).await {
         db.execute_unprepared("ROLLBACK TO SAVEPOINT search")
             .await?;
         tracing::error!(
@@ -371,26 +341,6 @@ async fn take(db: &impl ConnectionTrait, step: &Step) -> Result<(), DbErr> {
                 .await?;
         }
     }
-    Ok(())
-}
-
-/// Brings some of the index of SQLite together.
-async fn merge(db: &impl ConnectionTrait, is_whole: &AtomicBool) -> Result<(), DbErr> {
-    let changes = async || {
-        let sql = "SELECT total_changes()";
-        let row = db.query_one_raw(statement(db, sql, [])).await?;
-        let changes: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
-        Ok::<_, DbErr>(changes.unwrap_or(0))
-    };
-    // It is not tried again at once if it fails.
-    is_whole.store(true, Ordering::Relaxed);
-    let before = changes().await?;
-    // Less than nothing: all pieces into one, a little at a time.
-    let pages = -i64::try_from(MERGED_PAGES).unwrap_or(1);
-    let sql = "INSERT INTO search_terms (search_terms, rank) VALUES ('merge', ?)";
-    db.execute_raw(statement(db, sql, [pages.into()])).await?;
-    // The command itself is one change, says FTS5.
-    is_whole.store(changes().await? - before < 2, Ordering::Relaxed);
     Ok(())
 }
 
