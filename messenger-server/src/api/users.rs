@@ -342,6 +342,7 @@ impl Example for ProfileRequest {
 #[oai(example)]
 pub(crate) struct UserIds {
     /// 1 to 100 ids, blanks and repeats not counted.
+    #[oai(validator(min_items = 1))]
     ids: Vec<String>,
 }
 
