@@ -73,13 +73,17 @@ pub(crate) async fn restore(
     let former = with_suffix(database, &format!(".before-{}", clock::now().as_micros()));
     let had_one = database.exists();
     if had_one {
-        for suffix in [""].iter().chain(&BESIDE) {
+        let aside = |error| failed(database, "can not be put aside", error);
+        for suffix in BESIDE {
             let (from, to) = (with_suffix(database, suffix), with_suffix(&former, suffix));
             if from.exists() {
-                fs::rename(&from, &to)
-                    .map_err(|error| failed(&from, "can not be put aside", error))?;
+                fs::rename(&from, &to).map_err(aside)?;
             }
         }
+        // It has both names until the copy takes the first: there is always one, whatever happens.
+        fs::hard_link(database, &former)
+            .or_else(|_| fs::rename(database, &former))
+            .map_err(aside)?;
     }
     put(&new, database)?;
     Ok(had_one.then_some(former))

@@ -182,6 +182,27 @@ on_both_databases!(
         assert_eq!(second.messages[0].content, "step 69");
     }
 
+    async fn pages_go_on_past_what_was_sent_before_an_engine_was_opened(world: World) {
+        let (world, mut alice, _, conversation) = patient_world(world).await;
+        let mut engine = world.engine;
+        let mut expected: Vec<String> = Vec::new();
+        // Positions follow the clock at each opening: they are far from those before.
+        for opening in 0..4 {
+            for number in 0..6 {
+                let said = format!("step {opening} {number}");
+                alice.send(conversation, &said).await;
+                expected.insert(0, said);
+            }
+            engine.close().await;
+            engine = open(&world.place, patient()).await;
+            alice = alice.at(&engine);
+        }
+
+        assert_eq!(alice.find("step").await, expected);
+        assert_eq!(alice.find("step 1").await.len(), 6 + 3);
+        assert_eq!(alice.find("nothing").await, [""; 0]);
+    }
+
     async fn an_empty_index_is_filled(world: World) {
         let (world, alice, _, conversation) = patient_world(world).await;
         // So long that a step takes fewer than its number.

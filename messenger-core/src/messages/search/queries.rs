@@ -393,9 +393,7 @@ pub(super) async fn find(
     let mut found: Vec<Message> = Vec::new();
     let mut before = wanted.before;
     // What is frequent is found among the newest already.
-    let postgres = db.get_database_backend() == DbBackend::Postgres;
-    let age = before >> AGE_BITS;
-    let mut age = (postgres && age > 1).then_some(age);
+    let mut age = newest_age(db, before).await?;
     let mut looked_at = 0;
     let next = loop {
         let candidates = candidates(db, wanted, age, before).await?;
@@ -446,6 +444,22 @@ pub(super) async fn find(
     mark_mine(db, user, &mut found).await?;
     Ok((found, next))
 }
+
+/// The age of the newest message before a position, on PostgreSQL. Positions follow the clock where
+/// an engine opens, so many ages have none.
+async fn newest_age(db: &impl ConnectionTrait, before: i64) -> Result<Option<i64>> {
+    if db.get_database_backend() != DbBackend::Postgres {
+        return Ok(None);
+    }
+    let newest = statement(db, NEWEST_POSTGRES, [before.into()]);
+    let newest = match db.query_one_raw(newest).await? {
+        Some(row) => row.try_get_by_index::<Option<i64>>(0)?,
+        None => None,
+    };
+    Ok(newest.map(|newest| newest >> AGE_BITS))
+}
+
+const NEWEST_POSTGRES: &str = "SELECT max(pos) FROM search_messages WHERE pos < ?";
 
 /// Messages that may have the text, the newest first: up to [`LOOKED_AT_TOGETHER`]; on PostgreSQL only
 /// those of an age and the one before it, if it is given.
