@@ -272,6 +272,16 @@ on_both_databases!(
     }
 );
 
+/// See `.cargo/config.toml`, and what the manual says of how SQLite is built.
+#[tokio::test]
+async fn connections_to_sqlite_have_a_page_cache_each() {
+    let place = Place::new(DatabaseKind::Sqlite).await;
+    place.open().await.close().await;
+
+    let is_shared = "SELECT sqlite_compileoption_used('ENABLE_MEMORY_MANAGEMENT')";
+    assert_eq!(place.number(is_shared).await, 0);
+}
+
 #[tokio::test]
 async fn an_sqlite_file_and_its_secret_are_only_for_their_owner() {
     use std::os::unix::fs::PermissionsExt;
