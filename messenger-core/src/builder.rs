@@ -307,6 +307,7 @@ impl EngineBuilder {
     /// - [`Error::Setup`]: a server, a file or a schema that can not be used, with what to do
     ///   about it in its text.
     /// - [`Error::AttachmentsSetup`]: the place of attachments can not be used, likewise.
+    /// - [`Error::SecretSetup`]: the file of the secret can not be used, or there is none, likewise.
     ///
     /// # Cancel safety
     ///
@@ -529,7 +530,7 @@ impl EngineBuilder {
             (None, Target::Postgres(_)) => {
                 let what =
                     "a secret is missing: with PostgreSQL, set one (all nodes need the same)";
-                return Err(Error::Setup(what.to_owned(), None));
+                return Err(Error::SecretSetup(what.to_owned(), None));
             }
         };
         let (secret, created) = Secret::load_or_create(&path)?;

@@ -172,6 +172,9 @@ pub enum Error {
     /// The place where attachments should be can not be used. Says what to do.
     #[error("{0}")]
     AttachmentsSetup(String, #[source] Option<Cause>),
+    /// The file of the secret that signs tokens can not be used, or there is none. Says what to do.
+    #[error("{0}")]
+    SecretSetup(String, #[source] Option<Cause>),
     /// A bug in the engine: please report it.
     #[error("internal error: {0}")]
     Internal(String),
@@ -284,9 +287,11 @@ impl Error {
             | Self::AttachmentsUnavailable(_)
             | Self::Undecided(_) => "service_unavailable",
             Self::StorageFull(_) => "storage_full",
-            Self::Storage(_) | Self::Setup(..) | Self::AttachmentsSetup(..) | Self::Internal(_) => {
-                "internal_error"
-            }
+            Self::Storage(_)
+            | Self::Setup(..)
+            | Self::AttachmentsSetup(..)
+            | Self::SecretSetup(..)
+            | Self::Internal(_) => "internal_error",
         }
     }
 
@@ -327,9 +332,11 @@ impl Error {
             | Self::Undecided(_)
             | Self::SubscriptionLost => ErrorKind::Busy,
             Self::StorageFull(_) => ErrorKind::StorageFull,
-            Self::Storage(_) | Self::Setup(..) | Self::AttachmentsSetup(..) | Self::Internal(_) => {
-                ErrorKind::Internal
-            }
+            Self::Storage(_)
+            | Self::Setup(..)
+            | Self::AttachmentsSetup(..)
+            | Self::SecretSetup(..)
+            | Self::Internal(_) => ErrorKind::Internal,
         }
     }
 

@@ -90,6 +90,7 @@ pub(crate) enum UserCommand {
 pub(crate) fn can_not_open(error: messenger_core::Error) -> anyhow::Error {
     let what = match error {
         messenger_core::Error::AttachmentsSetup(..) => "can not use the place of ATTACHMENTS_URL",
+        messenger_core::Error::SecretSetup(..) => "can not sign tokens without SECRET_KEY",
         _ => "can not use the database of DATABASE_URL",
     };
     anyhow::Error::new(error).context(what)

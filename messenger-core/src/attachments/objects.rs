@@ -436,10 +436,10 @@ fn translate(kind: ErrorKind, cause: Cause) -> Error {
 
 #[cfg(feature = "s3")]
 mod s3 {
-    use object_store::ClientConfigKey;
     use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+    use object_store::{ClientConfigKey, RetryConfig};
 
-    use super::{Arc, Objects, Path, S3_PART_BYTES, StoreError};
+    use super::{Arc, Duration, Objects, Path, S3_PART_BYTES, StoreError};
 
     pub(super) fn open(url: &str) -> Result<Objects, StoreError> {
         let place = url.strip_prefix("s3://").unwrap_or(url);
@@ -453,9 +453,14 @@ mod s3 {
         })
     }
 
-    /// Waits for a bucket as long as something comes: the library ends a request after 30 s whether
-    /// it goes on or not, and so a long download.
+    /// Waits for a bucket as long as something comes, and tries once more where nothing does: the library
+    /// ends a request after 30 s whether it goes on or not, and so a long download, and then tries for
+    /// three minutes.
     pub(super) fn patient(builder: AmazonS3Builder) -> AmazonS3Builder {
+        let builder = builder.with_retry(RetryConfig {
+            retry_timeout: Duration::from_secs(40),
+            ..RetryConfig::default()
+        });
         [
             (ClientConfigKey::Timeout, "1day"),
             (ClientConfigKey::ConnectTimeout, "10s"),

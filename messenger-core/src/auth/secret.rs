@@ -64,7 +64,7 @@ impl Secret {
     /// whether it was made.
     pub(crate) fn load_or_create(path: &Path) -> Result<(Self, bool)> {
         let failed = |what: &str, error: io::Error| {
-            Error::Setup(
+            Error::SecretSetup(
                 format!(
                     "the secret file {} can not be {what}; check the folder",
                     path.display()
@@ -75,7 +75,7 @@ impl Secret {
         match fs::read_to_string(path) {
             Ok(text) => {
                 let secret = Self::new(text.trim().as_bytes()).map_err(|invalid| {
-                    Error::Setup(
+                    Error::SecretSetup(
                         format!("the secret file {}: {invalid}", path.display()),
                         None,
                     )
@@ -86,8 +86,9 @@ impl Secret {
             Err(error) => return Err(failed("read", error)),
         }
         let mut random = [0_u8; 48];
-        getrandom::fill(&mut random)
-            .map_err(|error| Error::Setup(format!("there is no randomness: {error}"), None))?;
+        getrandom::fill(&mut random).map_err(|error| {
+            Error::SecretSetup(format!("there is no randomness: {error}"), None)
+        })?;
         let text = URL_SAFE_NO_PAD.encode(random);
         // Written whole under another name first: a crash leaves a whole secret or none. A link
         // does not replace, so of two processes that start together one wins and both use it.

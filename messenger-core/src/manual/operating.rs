@@ -78,8 +78,9 @@
 //!
 //! `ATTACHMENTS_URL=s3://bucket/prefix` keeps them in a bucket, with `AWS_REGION`, `AWS_ACCESS_KEY_ID`,
 //! `AWS_SECRET_ACCESS_KEY`, and for others than Amazon `AWS_ENDPOINT`, as usual. The keys must allow to
-//! get, put, delete and list. An upload takes up to 16 MiB of memory then. Give the bucket a rule that
-//! removes uploads in parts which nobody finished: those of a server that died are known to nobody else.
+//! get, put, delete and list. An upload takes up to 16 MiB of memory then; a bucket that is silent for
+//! about a minute is 503. Give the bucket a rule that removes uploads in parts which nobody finished: those
+//! of a server that died are known to nobody else.
 //! A server without S3 is built with `--no-default-features`.
 //!
 //! # Durability

@@ -458,7 +458,9 @@ async fn a_secret_that_can_not_be_used_stops_the_start_with_one_line() {
     let mut folder = home().await;
     folder.unset("SECRET_KEY");
     std::fs::create_dir(folder.file("app.db.secret")).unwrap();
-    assert_one_line(&folder.run(&[]).await, 1, "app.db.secret");
+    let run = folder.run(&[]).await;
+    assert_one_line(&run, 1, "app.db.secret");
+    assert_one_line(&run, 1, "SECRET_KEY");
 }
 
 #[tokio::test]
