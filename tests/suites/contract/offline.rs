@@ -554,6 +554,8 @@ on_both_databases!(
 
     // Whatever the moment, what was stored goes with its cursor, so the next connection brings the
     // rest: nothing is lost, and nothing comes twice.
+    // Ten thousand cuts take longer than a token usually lasts.
+    #[with(ACCESS_TOKEN_EXPIRE_MINUTES = "1440")]
     async fn a_connection_that_is_cut_at_any_frame_is_gone_on_from(world: World) {
         let mut random = random();
         let [alice, bob] = world.register_all(["alice", "bob"]).await;
