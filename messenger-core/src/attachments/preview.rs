@@ -63,7 +63,7 @@ pub(super) fn look(mut source: impl BufRead + Seek, limits: &Limits) -> Option<P
     let memory_max = limits.preview_memory_bytes_max;
     let told = match format {
         ImageFormat::Jpeg => of_jpeg(&mut source, length),
-        ImageFormat::Png => of_png(&mut source),
+        ImageFormat::Png => of_png(&mut source)?,
         ImageFormat::WebP => of_webp(&mut source)?,
         _ => Told::default(),
     };
@@ -232,22 +232,23 @@ fn of_jpeg(source: &mut (impl Read + Seek), length: u64) -> Told {
     told
 }
 
-/// Chunks, each with its length before its name, up to the first of the picture.
-fn of_png(source: &mut (impl Read + Seek)) -> Told {
+/// Chunks, each with its length before its name, up to the first of the picture. `None` if there are so
+/// many: the decoder counts what they say, and not what it takes to keep each of them.
+fn of_png(source: &mut (impl Read + Seek)) -> Option<Told> {
     let (mut told, mut at) = (Told::default(), 8);
     for _ in 0..PARTS_MAX {
         let Some([a, b, c, d, name @ ..]) = read_at::<8>(source, at) else {
-            break;
+            return Some(told);
         };
         let size = u64::from(u32::from_be_bytes([a, b, c, d]));
         match &name {
             b"eXIf" => told.keep(source, at + 8, size),
-            b"IDAT" => break,
+            b"IDAT" => return Some(told),
             _ => {}
         }
         at += 12 + size;
     }
-    told
+    None
 }
 
 /// Chunks, each with its length after its name; frames have some of their own. `None` if there are so many
@@ -543,18 +544,26 @@ mod tests {
             assert!(picture.preview.is_some());
         }
 
-        // A text that is kept as it is.
+        // Texts that are kept as they are.
         let plain = with_colours(1);
-        for (length, is_taken) in [(500_000, true), (3 << 20, false)] {
+        let (few, many) = (PARTS_MAX / 2, PARTS_MAX);
+        for (texts, length, is_taken) in [
+            (1, 500_000, true),
+            (1, 3 << 20, false),
+            (few, 6, true),
+            (many, 6, false),
+        ] {
             let mut text = b"tEXtnote\0".to_vec();
             text.resize(4 + length, b'x');
             let mut bytes = plain[..33].to_vec();
-            bytes.extend_from_slice(&u32::try_from(length).expect("short").to_be_bytes());
-            bytes.extend_from_slice(&text);
-            bytes.extend_from_slice(&crc(&text).to_be_bytes());
+            for _ in 0..texts {
+                bytes.extend_from_slice(&u32::try_from(length).expect("short").to_be_bytes());
+                bytes.extend_from_slice(&text);
+                bytes.extend_from_slice(&crc(&text).to_be_bytes());
+            }
             bytes.extend_from_slice(&plain[33..]);
             let picture = look(Cursor::new(bytes), &Limits::default());
-            assert_eq!(picture.is_some(), is_taken, "{length}");
+            assert_eq!(picture.is_some(), is_taken, "{texts} of {length}");
         }
     }
 
